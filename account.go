@@ -1,0 +1,134 @@
+package crier
+
+import (
+	"slices"
+	"time"
+)
+
+// Account is a user of an app. It exists once imported or once logged in.
+type Account struct {
+	App     AppID
+	User    UserID
+	Ordinal uint32    // dense number within app and partition; given by the state machine, never used twice
+	Profile Profile   // what account_import sets
+	Attrs   Attrs     // values by slot
+	Tags    []string  // sorted, no tag twice
+	Created time.Time // in milliseconds
+	// NotBefore turns away UserSigs made at or before it, in whole seconds
+	// (kick); zero turns none away.
+	NotBefore time.Time
+}
+
+// Profile is what account_import says of an account beside its name.
+type Profile struct {
+	Nick    string
+	FaceURL string
+}
+
+// Attrs are attribute values by slot; "" is a slot without a value.
+type Attrs [MaxAttrs]string
+
+// Named returns the values under the app's names, without empty ones and
+// without slots that have no name.
+func (a *Attrs) Named(names *AttrNames) map[string]string {
+	m := make(map[string]string)
+	for slot, value := range a {
+		if value != "" && names[slot] != "" {
+			m[names[slot]] = value
+		}
+	}
+	return m
+}
+
+// HasTag reports whether the account has the tag.
+func (a *Account) HasTag(tag string) bool {
+	_, ok := slices.BinarySearch(a.Tags, tag)
+	return ok
+}
+
+// ChangeOp is what a Change does. Its numbers are part of the log's format.
+type ChangeOp uint8
+
+// The kinds of change. All but OpImport and OpLogin fail with
+// CodeUnknownAccount where the account does not exist.
+const (
+	OpImport        ChangeOp = iota + 1 // create it where it does not exist; set Profile where Profile is not empty
+	OpLogin                             // create it where it does not exist
+	OpDelete                            // forget the account, its mailbox included
+	OpSetAttrs                          // set the slots in Attrs that are not ""
+	OpRemoveAttrs                       // clear the slots in Attrs that are not ""
+	OpAddTags                           // add Tags; over MaxTags in all is CodeAccountTagsFull
+	OpRemoveTags                        // remove Tags
+	OpRemoveAllTags                     // remove every tag
+	OpKick                              // set NotBefore to the time of the command
+)
+
+// Change is one change to one account.
+type Change struct {
+	Op      ChangeOp
+	User    UserID
+	Profile Profile
+	Attrs   Attrs
+	Tags    []string
+	MaxTags int // bound of the account's tags after OpAddTags; 0: unlimited
+}
+
+// Apply changes the account as c says; now is the time of the command in the
+// log. exists says whether it existed before; the result, whether it does now. On
+// an error (CodeUnknownAccount or CodeAccountTagsFull) nothing has changed. The
+// account's Tags are replaced, never written in place.
+func (c *Change) Apply(a *Account, exists bool, now time.Time) (existsNow bool, err error) {
+	if !exists && c.Op != OpImport && c.Op != OpLogin {
+		return false, Errorf(CodeUnknownAccount, "account %s does not exist", Quote(string(c.User)))
+	}
+	switch c.Op {
+	case OpImport, OpLogin:
+		if !exists {
+			a.User, a.Created = c.User, now
+		}
+		if c.Profile.Nick != "" {
+			a.Profile.Nick = c.Profile.Nick
+		}
+		if c.Profile.FaceURL != "" {
+			a.Profile.FaceURL = c.Profile.FaceURL
+		}
+	case OpDelete:
+		return false, nil
+	case OpSetAttrs:
+		for slot, v := range c.Attrs {
+			if v != "" {
+				a.Attrs[slot] = v
+			}
+		}
+	case OpRemoveAttrs:
+		for slot, v := range c.Attrs {
+			if v != "" {
+				a.Attrs[slot] = ""
+			}
+		}
+	case OpAddTags:
+		tags := slices.Concat(a.Tags, c.Tags)
+		slices.Sort(tags)
+		tags = slices.Compact(tags)
+		if c.MaxTags > 0 && len(tags) > c.MaxTags && len(tags) > len(a.Tags) {
+			return true, Errorf(CodeAccountTagsFull, "account %s would have %d tags, the limit is %d", Quote(string(c.User)), len(tags), c.MaxTags)
+		}
+		a.Tags = tags
+	case OpRemoveTags:
+		a.Tags = slices.DeleteFunc(slices.Clone(a.Tags), func(t string) bool { return slices.Contains(c.Tags, t) })
+	case OpRemoveAllTags:
+		a.Tags = nil
+	case OpKick:
+		a.NotBefore = now.Truncate(time.Second)
+	default:
+		return exists, Errorf(CodeInternal, "unknown change %d", c.Op)
+	}
+	return true, nil
+}
+
+// Ack says that the account with this ordinal has the kept message of the
+// campaign with this place in the app's sequence.
+type Ack struct {
+	Seq     uint64
+	Ordinal uint32
+}

@@ -1,0 +1,82 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/crier-im/crier"
+)
+
+// ErrCampaignGap is what Replica.StartCampaign returns while an earlier campaign
+// of the same app has not come to the partition: try again a little later.
+var ErrCampaignGap = errors.New("an earlier campaign of the app has not come yet")
+
+// Replica is a partition's replica on its leader: what the actors of the
+// partition decide with. Commands block until they are committed and applied, or until
+// ctx ends, when their outcome is unknown; each is safe to repeat. Errors are *crier.Error,
+// or wrap one of the sentinels named. Reads see every command that has returned, do not
+// block on the network, and their results must not be changed. Safe for concurrent use.
+type Replica interface {
+	// ChangeAccounts applies changes in order, all or nothing.
+	ChangeAccounts(ctx context.Context, app crier.AppID, changes []crier.Change) error
+	// Accounts returns the accounts asked for, nil in the place of one that does not exist.
+	Accounts(app crier.AppID, users []crier.UserID) ([]*crier.Account, error)
+
+	// StartCampaign evaluates the condition at this place in the partition's log and keeps
+	// the message for whom it matched, if it is to be kept. Campaigns of an app come in
+	// the order of their Seq without gaps (else ErrCampaignGap). A repeat returns the Total of the first time.
+	StartCampaign(ctx context.Context, c *crier.Campaign) (Audience, error)
+	// Acknowledge takes kept messages out of mailboxes. Unknown ones are no error.
+	Acknowledge(ctx context.Context, app crier.AppID, acks []crier.Ack) error
+	// Mailbox returns up to limit campaigns that wait for the account with a Seq over after, in order.
+	Mailbox(app crier.AppID, ordinal uint32, after uint64, limit int) ([]*crier.Campaign, error)
+
+	// CreateCampaign accepts a push: only at the app's home partition. It checks PushInterval, PushesPerDay,
+	// MsgRandomWindow and KeptPushes of limits (CodePushTooSoon, CodePushQuota, CodePushRepeated; with the last
+	// one the first campaign is returned too).
+	CreateCampaign(ctx context.Context, req *crier.PushRequest, limits *crier.Limits) (*crier.Campaign, error)
+	// RecordProgress stores how far a campaign is: only at the home partition.
+	RecordProgress(ctx context.Context, app crier.AppID, report crier.Report) error
+	// Reports returns the progress of campaigns, in the order asked; CodeUnknownTask names the first unknown one.
+	Reports(app crier.AppID, tasks []crier.TaskID) ([]crier.Report, error)
+	// Unfinished returns the campaigns that live here and are not StatusDone, by app and Seq.
+	Unfinished() ([]*crier.Campaign, error)
+
+	// NextExpiry returns when Sweep will next have something to forget; zero: nothing.
+	NextExpiry() time.Time
+	// Sweep forgets what has expired: mailboxes, used MsgRandoms, old reports.
+	Sweep(ctx context.Context) error
+}
+
+// Audience is whom a campaign matched in one partition, by ordinal. Safe for
+// concurrent use.
+type Audience interface {
+	Total() uint64
+	Contains(ordinal uint32) bool
+}
+
+// SystemReplica is this node's replica of the system group. Reads answer from
+// memory; commands work on the group's leader only and block as Replica's do.
+type SystemReplica interface {
+	// App returns an app, nil where there is none.
+	App(id crier.AppID) *crier.App
+	// Apps returns every app by id.
+	Apps() []*crier.App
+	// CreateApp adds an app; CodeBadParameter if the id is taken.
+	CreateApp(ctx context.Context, app *crier.App) error
+	// UpdateApp replaces everything of an app but its attribute names; CodeUnknownApp if there is none.
+	UpdateApp(ctx context.Context, app *crier.App) error
+	// SetAttrNames sets the names of slots; CodeBadAttr as crier.AttrNames.With.
+	SetAttrNames(ctx context.Context, id crier.AppID, set map[int]string) error
+}
+
+// Directory finds virtual actors. Request sends msg to the actor with that kind and
+// identity, activates it where it is not, and waits for its answer; it looks up the leader
+// again and retries until ctx ends. What fails for want of an answer is CodeTimeout. An
+// answer that is a *actorv1.Failure comes back as its *crier.Error.
+type Directory interface {
+	Request(ctx context.Context, kind, identity string, msg any) (any, error)
+	// Partitions returns P.
+	Partitions() int
+}

@@ -1,0 +1,173 @@
+// Package wire converts the vocabulary to and from its protobuf form, for the
+// replicated log and for what travels between nodes.
+package wire
+
+import (
+	"time"
+
+	"github.com/crier-im/crier"
+	typesv1 "github.com/crier-im/crier/proto/crier/types/v1"
+)
+
+// FromAccount returns the protobuf form, without the app.
+func FromAccount(a *crier.Account) *typesv1.Account {
+	p := &typesv1.Account{
+		Ordinal: a.Ordinal, Nick: a.Profile.Nick, FaceUrl: a.Profile.FaceURL,
+		Attrs: fromAttrs(&a.Attrs), Tags: a.Tags, User: string(a.User), CreatedMs: fromTime(a.Created),
+	}
+	if !a.NotBefore.IsZero() {
+		p.NotBeforeS = a.NotBefore.Unix()
+	}
+	return p
+}
+
+// ToAccount returns the account of an app.
+func ToAccount(app crier.AppID, p *typesv1.Account) *crier.Account {
+	a := &crier.Account{
+		App: app, User: crier.UserID(p.GetUser()), Ordinal: p.GetOrdinal(),
+		Profile: crier.Profile{Nick: p.GetNick(), FaceURL: p.GetFaceUrl()},
+		Attrs:   toAttrs(p.GetAttrs()), Tags: p.GetTags(), Created: toTime(p.GetCreatedMs()),
+	}
+	if s := p.GetNotBeforeS(); s != 0 {
+		a.NotBefore = time.Unix(s, 0).UTC()
+	}
+	return a
+}
+
+// FromChange returns the protobuf form.
+func FromChange(c *crier.Change) *typesv1.Change {
+	return &typesv1.Change{
+		Op: uint32(c.Op), User: string(c.User), Nick: c.Profile.Nick, FaceUrl: c.Profile.FaceURL,
+		Attrs: fromAttrs(&c.Attrs), Tags: c.Tags, MaxTags: uint32(c.MaxTags),
+	}
+}
+
+// ToChange returns the change.
+func ToChange(p *typesv1.Change) crier.Change {
+	return crier.Change{
+		Op: crier.ChangeOp(p.GetOp()), User: crier.UserID(p.GetUser()),
+		Profile: crier.Profile{Nick: p.GetNick(), FaceURL: p.GetFaceUrl()},
+		Attrs:   toAttrs(p.GetAttrs()), Tags: p.GetTags(), MaxTags: int(p.GetMaxTags()),
+	}
+}
+
+// FromCondition returns the protobuf form.
+func FromCondition(c *crier.Condition) *typesv1.Condition {
+	return &typesv1.Condition{
+		TagsOr: c.TagsOr, TagsAnd: c.TagsAnd, TagsNot: c.TagsNot,
+		AttrsOr: fromTerms(c.AttrsOr), AttrsAnd: fromTerms(c.AttrsAnd),
+	}
+}
+
+// ToCondition returns the condition. Slots are read modulo their number, so
+// that no bytes cause a panic.
+func ToCondition(p *typesv1.Condition) crier.Condition {
+	return crier.Condition{
+		TagsOr: p.GetTagsOr(), TagsAnd: p.GetTagsAnd(), TagsNot: p.GetTagsNot(),
+		AttrsOr: toTerms(p.GetAttrsOr()), AttrsAnd: toTerms(p.GetAttrsAnd()),
+	}
+}
+
+// FromMessage returns the protobuf form.
+func FromMessage(m *crier.Message) *typesv1.Message {
+	p := &typesv1.Message{
+		From: string(m.From), NoVendor: m.Offline.NoVendor, Title: m.Offline.Title,
+		Desc: m.Offline.Desc, Ext: m.Offline.Ext, OfflineRaw: m.Offline.Raw,
+	}
+	for _, e := range m.Elements {
+		p.Elements = append(p.Elements, &typesv1.Element{Type: string(e.Type), Content: e.Content})
+	}
+	return p
+}
+
+// ToMessage returns the message.
+func ToMessage(p *typesv1.Message) crier.Message {
+	m := crier.Message{
+		From: crier.UserID(p.GetFrom()),
+		Offline: crier.OfflinePush{
+			NoVendor: p.GetNoVendor(), Title: p.GetTitle(), Desc: p.GetDesc(), Ext: p.GetExt(), Raw: p.GetOfflineRaw(),
+		},
+	}
+	for _, e := range p.GetElements() {
+		m.Elements = append(m.Elements, crier.Element{Type: crier.ElementType(e.GetType()), Content: e.GetContent()})
+	}
+	return m
+}
+
+// FromCampaign returns the protobuf form.
+func FromCampaign(c *crier.Campaign) *typesv1.Campaign {
+	return &typesv1.Campaign{
+		App: uint32(c.App), Task: string(c.Task), Seq: c.Seq, Random: c.Random,
+		Message: FromMessage(&c.Message), Condition: FromCondition(&c.Condition),
+		LifeTimeS: uint32(c.LifeTime / time.Second), AcceptedMs: fromTime(c.Accepted),
+	}
+}
+
+// ToCampaign returns the campaign.
+func ToCampaign(p *typesv1.Campaign) *crier.Campaign {
+	return &crier.Campaign{
+		App: crier.AppID(p.GetApp()), Task: crier.TaskID(p.GetTask()), Seq: p.GetSeq(), Random: p.GetRandom(),
+		Message: ToMessage(p.GetMessage()), Condition: ToCondition(p.GetCondition()),
+		LifeTime: time.Duration(p.GetLifeTimeS()) * time.Second, Accepted: toTime(p.GetAcceptedMs()),
+	}
+}
+
+// FromReport returns the protobuf form.
+func FromReport(r *crier.Report) *typesv1.Report {
+	return &typesv1.Report{
+		Task: string(r.Task), Status: uint32(r.Status), StartedMs: fromTime(r.Started),
+		Finished: r.Finished, Total: r.Total,
+	}
+}
+
+// ToReport returns the report.
+func ToReport(p *typesv1.Report) crier.Report {
+	return crier.Report{
+		Task: crier.TaskID(p.GetTask()), Status: crier.Status(p.GetStatus()), Started: toTime(p.GetStartedMs()),
+		Finished: p.GetFinished(), Total: p.GetTotal(),
+	}
+}
+
+// fromTime returns Unix milliseconds, 0 for the zero time.
+func fromTime(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func toTime(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+func fromAttrs(a *crier.Attrs) []string {
+	n := len(a)
+	for n > 0 && a[n-1] == "" {
+		n--
+	}
+	return append([]string(nil), a[:n]...)
+}
+
+func toAttrs(p []string) (a crier.Attrs) {
+	copy(a[:], p)
+	return a
+}
+
+func fromTerms(terms []crier.AttrTerm) []*typesv1.AttrTerm {
+	var p []*typesv1.AttrTerm
+	for _, t := range terms {
+		p = append(p, &typesv1.AttrTerm{Slot: uint32(t.Slot), Value: t.Value})
+	}
+	return p
+}
+
+func toTerms(p []*typesv1.AttrTerm) []crier.AttrTerm {
+	var terms []crier.AttrTerm
+	for _, t := range p {
+		terms = append(terms, crier.AttrTerm{Slot: int(t.GetSlot() % crier.MaxAttrs), Value: t.GetValue()})
+	}
+	return terms
+}
