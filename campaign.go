@@ -1,6 +1,9 @@
 package crier
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // PushRequest is one im_push, checked.
 type PushRequest struct {
@@ -75,4 +78,17 @@ func NewDelivery(c *Campaign, lang Language) *Delivery {
 		d.Expires = c.Expires()
 	}
 	return d
+}
+
+// ErrCampaignGap is the answer of a partition to a campaign whose predecessor in
+// the app's sequence has not come yet: try again a little later.
+var ErrCampaignGap = errors.New("an earlier campaign of the app has not come to the partition yet")
+
+// Audience is whom a campaign matched in one partition, by ordinal. Safe for
+// concurrent use.
+type Audience interface {
+	// Total returns how many accounts matched.
+	Total() uint64
+	// Contains reports whether the account with the ordinal is to get the message now.
+	Contains(ordinal uint32) bool
 }

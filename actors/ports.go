@@ -2,15 +2,10 @@ package actors
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/crier-im/crier"
 )
-
-// ErrCampaignGap is what Replica.StartCampaign returns while an earlier campaign
-// of the same app has not come to the partition: try again a little later.
-var ErrCampaignGap = errors.New("an earlier campaign of the app has not come yet")
 
 // Replica is a partition's replica on its leader: what the actors of the
 // partition decide with. Commands block until they are committed and applied, or until
@@ -25,8 +20,8 @@ type Replica interface {
 
 	// StartCampaign evaluates the condition at this place in the partition's log and keeps
 	// the message for whom it matched, if it is to be kept. Campaigns of an app come in
-	// the order of their Seq without gaps (else ErrCampaignGap). A repeat returns the Total of the first time.
-	StartCampaign(ctx context.Context, c *crier.Campaign) (Audience, error)
+	// the order of their Seq without gaps (else crier.ErrCampaignGap). A repeat returns the Total of the first time.
+	StartCampaign(ctx context.Context, c *crier.Campaign) (crier.Audience, error)
 	// Acknowledge takes kept messages out of mailboxes. Unknown ones are no error.
 	Acknowledge(ctx context.Context, app crier.AppID, acks []crier.Ack) error
 	// Mailbox returns up to limit campaigns that wait for the account with a Seq over after, in order.
@@ -47,13 +42,6 @@ type Replica interface {
 	NextExpiry() time.Time
 	// Sweep forgets what has expired: mailboxes, used MsgRandoms, old reports.
 	Sweep(ctx context.Context) error
-}
-
-// Audience is whom a campaign matched in one partition, by ordinal. Safe for
-// concurrent use.
-type Audience interface {
-	Total() uint64
-	Contains(ordinal uint32) bool
 }
 
 // SystemReplica is this node's replica of the system group. Reads answer from

@@ -1,0 +1,313 @@
+package persistence
+
+import (
+	"slices"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/internal/wire"
+	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
+	typesv1 "github.com/crier-im/crier/proto/crier/types/v1"
+)
+
+const (
+	// keepTotals is how long a partition can repeat how many accounts a campaign matched.
+	keepTotals = 24 * time.Hour
+	// keepReports is how long the report of a campaign can be asked for.
+	keepReports = 30 * 24 * time.Hour
+	// keepRequest is how long a call can be repeated under its request id, at least.
+	keepRequest = time.Minute
+	// sweepMost bounds what one Sweep forgets; the rest is due at once again.
+	sweepMost = 1000
+)
+
+// dayZone is the calendar of the daily quota: UTC+8.
+var dayZone = time.FixedZone("UTC+8", 8*60*60)
+
+// Audience is whom a campaign matched. It implements crier.Audience.
+type Audience struct {
+	total   uint64
+	ordinal *roaring.Bitmap
+}
+
+// Total returns how many accounts matched.
+func (a *Audience) Total() uint64 { return a.total }
+
+// Contains reports whether the account with the ordinal is to get the message.
+func (a *Audience) Contains(ordinal uint32) bool { return a.ordinal.Contains(ordinal) }
+
+// startCampaign evaluates a condition at this place of the log, and keeps the
+// message for whom it matched.
+func (m *Machine) startCampaign(c *crier.Campaign) any {
+	state := m.app(c.App)
+	switch {
+	case c.Seq <= state.seq:
+		return m.repeatCampaign(state, c)
+	case c.Seq != state.seq+1:
+		return crier.ErrCampaignGap
+	}
+	matched := state.index.evaluate(&c.Condition)
+	matched.RunOptimize()
+	audience := &Audience{total: matched.GetCardinality(), ordinal: matched}
+	state.seq = c.Seq
+	m.put(m.keys.app(kindSeq, c.App), encodeUint64(c.Seq))
+	m.putUntil(m.keys.seq(kindTotal, c.App, c.Seq), encodeUint64(audience.total), m.now().Add(keepTotals))
+	if c.Kept() && !matched.IsEmpty() && c.Expires().After(m.now()) {
+		m.keep(state, c, matched.Clone())
+	}
+	return audience
+}
+
+// keep stores a message once, and who has it coming.
+func (m *Machine) keep(state *appState, c *crier.Campaign, matched *roaring.Bitmap) {
+	x := &mail{seq: c.Seq, expires: c.Expires().UnixMilli(), remaining: matched}
+	state.mail = append(state.mail, x)
+	m.put(m.keys.seq(kindExpires, c.App, c.Seq), encodeUint64(uint64(x.expires)))
+	m.putUntil(m.keys.seq(kindMessage, c.App, c.Seq), marshal(wire.FromCampaign(c)), c.Expires())
+	last := uint32(0)
+	for it := matched.Iterator(); it.HasNext(); {
+		last = it.Next() / chunks
+		m.writeRemaining(c.App, state, x, uint16(last))
+		if last == chunks-1 {
+			break
+		}
+		it.AdvanceIfNeeded((last + 1) * chunks)
+	}
+}
+
+// repeatCampaign answers a campaign that was started before: with its total, and
+// with whoever has it coming still.
+func (m *Machine) repeatCampaign(state *appState, c *crier.Campaign) any {
+	audience := &Audience{ordinal: roaring.New()}
+	v, err := m.get(m.keys.seq(kindTotal, c.App, c.Seq))
+	if err == nil && v != nil {
+		audience.total, err = decodeUint64(v)
+	}
+	if err != nil {
+		return internal(err)
+	}
+	if _, x := state.find(c.Seq); x != nil {
+		audience.ordinal = x.remaining.Clone()
+	}
+	return audience
+}
+
+// putUntil writes a record that Sweep forgets at the time.
+func (m *Machine) putUntil(key, value []byte, until time.Time) {
+	m.put(key, value)
+	m.put(m.keys.due(until.UnixMilli(), key), nil)
+}
+
+// acknowledge clears the bits of accounts that have a message, and writes each
+// chunk once.
+func (m *Machine) acknowledge(c *logv1.Acknowledge) any {
+	app := crier.AppID(c.GetApp())
+	state := m.app(app)
+	if len(c.GetSeqs()) != len(c.GetOrdinals()) {
+		return crier.Errorf(crier.CodeInternal, "acknowledgements are malformed")
+	}
+	type place struct {
+		mail  *mail
+		chunk uint16
+	}
+	var dirty []place
+	for i, seq := range c.GetSeqs() {
+		ordinal := c.GetOrdinals()[i]
+		if _, x := state.find(seq); x != nil && x.remaining.CheckedRemove(ordinal) {
+			dirty = append(dirty, place{x, uint16(ordinal / chunks)})
+		}
+	}
+	done := make(map[place]bool, len(dirty))
+	for _, d := range dirty {
+		if !done[d] {
+			done[d] = true
+			m.writeRemaining(app, state, d.mail, d.chunk)
+		}
+	}
+	return nil
+}
+
+// createCampaign accepts a push, or says why not. A refusal leaves nothing
+// behind: neither the MsgRandom nor the quota is used.
+func (m *Machine) createCampaign(c *logv1.CreateCampaign) any {
+	push := wire.ToCampaign(c.GetPush())
+	state, now := m.app(push.App), m.now()
+	var random logv1.Random
+	if err := m.getProto(m.keys.random(push.App, push.Random), &random); err != nil {
+		return internal(err)
+	}
+	if random.GetUntilMs() > now.UnixMilli() {
+		first, err := m.task(push.App, random.GetSeq(), m.get)
+		switch {
+		case err != nil:
+			return internal(err)
+		case random.GetRequestId() == c.GetRequestId():
+			return first
+		case first != nil && now.Before(first.Accepted.Add(time.Duration(c.GetRandomWindowMs())*time.Millisecond)):
+			return &repeatedPush{first}
+		}
+	}
+	var home logv1.Home
+	if err := m.getProto(m.keys.app(kindHome, push.App), &home); err != nil {
+		return internal(err)
+	}
+	if err := m.checkQuota(c, state, &home, push.Kept()); err != nil {
+		return err
+	}
+	m.accept(c, state, &home, push)
+	return push
+}
+
+// repeatedPush is the refusal of a MsgRandom that was used, with its first use.
+type repeatedPush struct{ first *crier.Campaign }
+
+func today(t time.Time) int64 {
+	_, offset := t.In(dayZone).Zone()
+	return (t.Unix() + int64(offset)) / (24 * 60 * 60)
+}
+
+func (m *Machine) checkQuota(c *logv1.CreateCampaign, state *appState, home *logv1.Home, kept bool) error {
+	now := m.now()
+	if since := now.UnixMilli() - home.GetLastMs(); home.GetSeq() > 0 && since < c.GetIntervalMs() {
+		return crier.Errorf(crier.CodePushTooSoon, "the last push was %d ms ago, the least interval is %d ms", since, c.GetIntervalMs())
+	}
+	if home.GetDay() == today(now) && c.GetPerDay() > 0 && home.GetCount() >= c.GetPerDay() {
+		return crier.Errorf(crier.CodePushQuota, "%d pushes were sent today (UTC+8), the limit is %d", home.GetCount(), c.GetPerDay())
+	}
+	live := 0
+	for _, k := range state.kept {
+		if k.until > now.UnixMilli() {
+			live++
+		}
+	}
+	if kept && c.GetKept() > 0 && live >= int(c.GetKept()) {
+		return crier.Errorf(crier.CodePushQuota, "%d pushes are kept in mailboxes, the limit is %d; a push without MsgLifeTime is welcome", live, c.GetKept())
+	}
+	return nil
+}
+
+// accept gives the push its place and stores it.
+func (m *Machine) accept(c *logv1.CreateCampaign, state *appState, home *logv1.Home, push *crier.Campaign) {
+	now := m.now()
+	if day := today(now); home.GetDay() != day {
+		home.Day, home.Count = day, 0
+	}
+	home.Seq, home.Count, home.LastMs = home.GetSeq()+1, home.GetCount()+1, now.UnixMilli()
+	m.putProto(m.keys.app(kindHome, push.App), home)
+
+	push.Seq, push.Accepted = home.GetSeq(), now
+	push.Task = crier.NewTaskID(push.App, now, push.Random, push.Seq)
+	end := now.Add(keepReports)
+	m.putUntil(m.keys.seq(kindTask, push.App, push.Seq), marshal(wire.FromCampaign(push)), end)
+	m.putUntil(m.keys.seq(kindReport, push.App, push.Seq), marshal(wire.FromReport(&crier.Report{Task: push.Task})), end)
+	m.put(m.keys.seq(kindOpen, push.App, push.Seq), nil)
+	state.open = append(state.open, push.Seq)
+
+	until := now.Add(max(time.Duration(c.GetRandomWindowMs())*time.Millisecond, keepRequest))
+	random := &logv1.Random{Seq: push.Seq, UntilMs: until.UnixMilli(), RequestId: c.GetRequestId()}
+	m.putUntil(m.keys.random(push.App, push.Random), marshal(random), until)
+	if push.Kept() {
+		m.putUntil(m.keys.seq(kindKept, push.App, push.Seq), encodeUint64(uint64(push.Expires().UnixMilli())), push.Expires())
+		state.kept = append(state.kept, keptFor{push.Seq, push.Expires().UnixMilli()})
+	}
+}
+
+// task reads a campaign at its home, nil where there is none.
+func (m *Machine) task(app crier.AppID, seq uint64, get func([]byte) ([]byte, error)) (*crier.Campaign, error) {
+	return m.campaign(m.keys.seq(kindTask, app, seq), get)
+}
+
+func (m *Machine) campaign(key []byte, get func([]byte) ([]byte, error)) (*crier.Campaign, error) {
+	v, err := get(key)
+	if err != nil || v == nil {
+		return nil, err
+	}
+	var p typesv1.Campaign
+	if err := m.decode(key, v, &p); err != nil {
+		return nil, err
+	}
+	return wire.ToCampaign(&p), nil
+}
+
+// recordProgress stores a report. One that is done stays as it is.
+func (m *Machine) recordProgress(c *logv1.RecordProgress) any {
+	app := crier.AppID(c.GetApp())
+	report := wire.ToReport(c.GetReport())
+	_, seq, ok := report.Task.Parse()
+	key := m.keys.seq(kindReport, app, seq)
+	var old typesv1.Report
+	if err := m.getProto(key, &old); err != nil {
+		return internal(err)
+	}
+	if !ok || old.GetTask() != string(report.Task) {
+		return crier.Errorf(crier.CodeUnknownTask, "TaskId %s is unknown", crier.Quote(string(report.Task)))
+	}
+	if crier.Status(old.GetStatus()) == crier.StatusDone {
+		return nil
+	}
+	m.putProto(key, wire.FromReport(&report))
+	if report.Status == crier.StatusDone {
+		m.delete(m.keys.seq(kindOpen, app, seq))
+		state := m.app(app)
+		state.open = slices.DeleteFunc(state.open, func(s uint64) bool { return s == seq })
+	}
+	return nil
+}
+
+// sweep forgets what is due by the group's clock, up to sweepMost. It looks at
+// the disk, so what the batch has written so far goes there first.
+func (m *Machine) sweep() any {
+	m.commit(marshal(m.meta))
+	var due [][]byte
+	end := m.keys.due(m.meta.GetClockMs()+1, nil)
+	err := m.store.stateDB.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: m.keys.kind(kindDue)})
+		defer it.Close()
+		for it.Rewind(); it.Valid() && len(due) < sweepMost; it.Next() {
+			k := it.Item().KeyCopy(nil)
+			if string(k) >= string(end) {
+				return nil
+			}
+			due = append(due, k)
+		}
+		return nil
+	})
+	if err != nil {
+		return internal(err)
+	}
+	for _, k := range due {
+		if err := m.expire(k[offDue:]); err != nil {
+			return internal(err)
+		}
+		m.delete(k)
+	}
+	return nil
+}
+
+// expire ends one record whose time has come.
+func (m *Machine) expire(key []byte) error {
+	switch key[offApp-1] {
+	case kindMessage:
+		app := keyApp(key)
+		m.forgetMail(app, m.app(app), keySeq(key))
+	case kindRandom:
+		var random logv1.Random
+		if err := m.getProto(key, &random); err != nil {
+			return err
+		}
+		if random.GetUntilMs() > m.meta.GetClockMs() {
+			return nil // used again since; that use has a time of its own
+		}
+		m.delete(key)
+	case kindKept:
+		state, seq := m.app(keyApp(key)), keySeq(key)
+		state.kept = slices.DeleteFunc(state.kept, func(k keptFor) bool { return k.seq == seq })
+		m.delete(key)
+	default:
+		m.delete(key)
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package persistence
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// errClosed is what a committer answers after its end.
+var errClosed = errors.New("the store is closed")
+
+const (
+	// commitQueue bounds the batches that wait; one more waits in its sender.
+	commitQueue = 1024
+	// commitBytes bounds a merged transaction, well below what Badger takes (15 % of memTable). Only a
+	// single batch may be larger.
+	commitBytes = 2 << 20
+)
+
+// entry is one write: a nil value deletes.
+type entry struct{ key, value []byte }
+
+// batch is writes that become durable together.
+type batch struct {
+	entries []entry
+	bytes   int
+	done    chan error
+}
+
+func (b *batch) set(key, value []byte) {
+	if value == nil {
+		value = []byte{}
+	}
+	b.add(entry{key, value})
+}
+
+func (b *batch) delete(key []byte) { b.add(entry{key, nil}) }
+
+func (b *batch) add(e entry) {
+	b.entries = append(b.entries, e)
+	b.bytes += len(e.key) + len(e.value) + 32
+}
+
+// committer writes the batches of all groups, as many as wait, with one sync:
+// Badger syncs once a transaction, whatever its size, and that is the price of a
+// write. Its goroutine ends with stop.
+type committer struct {
+	db    *badger.DB
+	queue chan *batch
+	quit  chan struct{}
+	ended chan struct{}
+}
+
+func startCommitter(db *badger.DB) *committer {
+	c := &committer{db: db, queue: make(chan *batch, commitQueue), quit: make(chan struct{}), ended: make(chan struct{})}
+	go c.run()
+	return c
+}
+
+// commit blocks until the batch is durable. An empty batch is at once.
+func (c *committer) commit(b *batch) error {
+	if len(b.entries) == 0 {
+		return nil
+	}
+	b.done = make(chan error, 1)
+	select {
+	case c.queue <- b:
+	case <-c.quit:
+		return errClosed
+	}
+	select {
+	case err := <-b.done:
+		return err
+	case <-c.ended:
+		select {
+		case err := <-b.done:
+			return err
+		default:
+			return errClosed
+		}
+	}
+}
+
+// stop ends the goroutine after the batch under way. Batches that wait are
+// answered with errClosed.
+func (c *committer) stop() {
+	close(c.quit)
+	<-c.ended
+}
+
+func (c *committer) run() {
+	defer close(c.ended)
+	for {
+		select {
+		case <-c.quit:
+			return
+		case first := <-c.queue:
+			merged := c.gather(first)
+			err := c.write(merged)
+			for _, b := range merged {
+				b.done <- err
+			}
+		}
+	}
+}
+
+// gather takes what else waits, up to commitBytes.
+func (c *committer) gather(first *batch) []*batch {
+	merged, size := []*batch{first}, first.bytes
+	for size < commitBytes {
+		select {
+		case b := <-c.queue:
+			merged, size = append(merged, b), size+b.bytes
+		default:
+			return merged
+		}
+	}
+	return merged
+}
+
+// write commits the batches in one transaction, or, where one large batch makes
+// them too many for it, each in its own.
+func (c *committer) write(merged []*batch) error {
+	err := c.transact(merged)
+	if !errors.Is(err, badger.ErrTxnTooBig) || len(merged) == 1 {
+		return err
+	}
+	for _, b := range merged {
+		if err := c.transact([]*batch{b}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *committer) transact(merged []*batch) error {
+	txn := c.db.NewTransaction(true)
+	defer txn.Discard()
+	for _, b := range merged {
+		for _, e := range b.entries {
+			var err error
+			if e.value == nil {
+				err = txn.Delete(e.key)
+			} else {
+				err = txn.Set(e.key, e.value)
+			}
+			if err != nil {
+				return fmt.Errorf("write %d batches: %w", len(merged), err)
+			}
+		}
+	}
+	if err := txn.Commit(); err != nil {
+		return fmt.Errorf("commit %d batches: %w", len(merged), err)
+	}
+	return nil
+}

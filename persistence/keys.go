@@ -1,0 +1,76 @@
+package persistence
+
+import (
+	"encoding/binary"
+
+	"github.com/crier-im/crier"
+)
+
+// Kinds of keys of the state database: the group (two bytes), a kind, and for
+// most the app (four bytes) and the rest. DESIGN.md explains each.
+const (
+	kindMeta      = 'm' // logv1.Meta
+	kindRestoring = '!' // a snapshot is being installed: the state is not whole
+	kindOrdinal   = 'n' // app: the next ordinal
+	kindAccount   = 'a' // app, user: typesv1.Account
+	kindSeq       = 's' // app: the last campaign that was started here
+	kindTotal     = 't' // app, seq: how many accounts it matched here
+	kindMessage   = 'c' // app, seq: typesv1.Campaign, while somebody has it coming
+	kindExpires   = 'q' // app, seq: when kindMessage ends
+	kindRemaining = 'b' // app, seq, chunk: who has it coming, of 65536 ordinals
+	kindHome      = 'h' // app: logv1.Home
+	kindRandom    = 'r' // app, MsgRandom: logv1.Random
+	kindTask      = 'j' // app, seq: typesv1.Campaign, for reports and unfinished work
+	kindReport    = 'p' // app, seq: typesv1.Report
+	kindOpen      = 'u' // app, seq: the campaign is not done
+	kindKept      = 'k' // app, seq: the push counts as kept until the time in it
+	kindDue       = 'x' // time, key: the key ends at the time
+	kindApp       = 'y' // app: crier.App as JSON; system group
+)
+
+// keyBuilder makes the keys of one group.
+type keyBuilder crier.PartitionID
+
+func (p keyBuilder) kind(kind byte) []byte {
+	return append(binary.BigEndian.AppendUint16(make([]byte, 0, 32), uint16(p)), kind)
+}
+
+func (p keyBuilder) app(kind byte, app crier.AppID) []byte {
+	return binary.BigEndian.AppendUint32(p.kind(kind), uint32(app))
+}
+
+func (p keyBuilder) seq(kind byte, app crier.AppID, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(p.app(kind, app), seq)
+}
+
+func (p keyBuilder) account(app crier.AppID, user crier.UserID) []byte {
+	return append(p.app(kindAccount, app), user...)
+}
+
+func (p keyBuilder) random(app crier.AppID, random uint32) []byte {
+	return binary.BigEndian.AppendUint32(p.app(kindRandom, app), random)
+}
+
+func (p keyBuilder) chunk(app crier.AppID, seq uint64, chunk uint16) []byte {
+	return binary.BigEndian.AppendUint16(p.seq(kindRemaining, app, seq), chunk)
+}
+
+// due is the key that makes Sweep look at target at the time, in Unix milliseconds.
+func (p keyBuilder) due(ms int64, target []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(p.kind(kindDue), uint64(ms)), target...)
+}
+
+const (
+	offApp = 3          // where the app stands in a key
+	offSeq = offApp + 4 // where the seq stands, or the user
+	offEnd = offSeq + 8 // behind the seq
+	offDue = offApp + 8 // where the target stands in a due key
+	u64Len = 8          // bytes of a number as a value
+	chunks = 1 << 16    // ordinals of a chunk
+)
+
+func keyApp(k []byte) crier.AppID { return crier.AppID(binary.BigEndian.Uint32(k[offApp:])) }
+
+func keySeq(k []byte) uint64 { return binary.BigEndian.Uint64(k[offSeq:]) }
+
+func encodeUint64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

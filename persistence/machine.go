@@ -1,0 +1,309 @@
+package persistence
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/internal/wire"
+	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
+	typesv1 "github.com/crier-im/crier/proto/crier/types/v1"
+)
+
+// Machine is the state machine of one partition. It implements
+// raft.BatchingFSM.
+type Machine struct {
+	*base
+	apps map[crier.AppID]*appState
+}
+
+// appState is what a partition holds of one app in memory, guarded by base.mu.
+type appState struct {
+	index *index
+	next  uint32  // the next ordinal
+	seq   uint64  // the last campaign that was started here
+	mail  []*mail // kept campaigns, by seq
+
+	open []uint64  // home: campaigns that are not done, sorted
+	kept []keptFor // home: pushes that are kept, by seq
+}
+
+// mail is one kept campaign: who has it coming.
+type mail struct {
+	seq       uint64
+	expires   int64 // Unix milliseconds
+	remaining *roaring.Bitmap
+}
+
+type keptFor struct {
+	seq   uint64
+	until int64
+}
+
+func newMachine(s *Store, p crier.PartitionID) *Machine {
+	m := &Machine{apps: make(map[crier.AppID]*appState)}
+	m.base = newBase(s, p, m)
+	return m
+}
+
+func (m *Machine) load() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.loadMeta(); err != nil {
+		return err
+	}
+	return m.reload()
+}
+
+// reload builds the memory from disk. The caller holds mu.
+func (m *Machine) reload() error {
+	m.apps = make(map[crier.AppID]*appState)
+	return m.store.stateDB.View(func(txn *badger.Txn) error {
+		for _, step := range []struct {
+			kind byte
+			take func(k, v []byte) error
+		}{
+			{kindAccount, m.loadAccount},
+			{kindOrdinal, func(k, v []byte) error { m.app(keyApp(k)).next = binary.BigEndian.Uint32(v); return nil }},
+			{kindSeq, func(k, v []byte) (err error) { m.app(keyApp(k)).seq, err = decodeUint64(v); return err }},
+			{kindExpires, m.loadMail},
+			{kindRemaining, m.loadRemaining},
+			{kindOpen, func(k, _ []byte) error { a := m.app(keyApp(k)); a.open = append(a.open, keySeq(k)); return nil }},
+			{kindKept, m.loadKept},
+		} {
+			if err := scan(txn, m.keys.kind(step.kind), step.take); err != nil {
+				return fmt.Errorf("load partition %s, kind %q: %w", m.group, step.kind, err)
+			}
+		}
+		for _, a := range m.apps {
+			a.index.compact()
+		}
+		return nil
+	})
+}
+
+// scan calls take with every key under the prefix, in order. Neither key nor
+// value may be kept.
+func scan(txn *badger.Txn, prefix []byte, take func(k, v []byte) error) error {
+	it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 100, Prefix: prefix})
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		if err := it.Item().Value(func(v []byte) error { return take(it.Item().Key(), v) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) app(id crier.AppID) *appState {
+	a := m.apps[id]
+	if a == nil {
+		a = &appState{index: newIndex()}
+		m.apps[id] = a
+	}
+	return a
+}
+
+func (m *Machine) loadAccount(k, v []byte) error {
+	return m.app(keyApp(k)).index.load(v)
+}
+
+func (m *Machine) loadMail(k, v []byte) error {
+	until, err := decodeUint64(v)
+	a := m.app(keyApp(k))
+	a.mail = append(a.mail, &mail{seq: keySeq(k), expires: int64(until), remaining: roaring.New()})
+	return err
+}
+
+func (m *Machine) loadRemaining(k, v []byte) error {
+	part := roaring.New()
+	if err := part.UnmarshalBinary(v); err != nil {
+		return err
+	}
+	if _, mail := m.app(keyApp(k)).find(keySeq(k)); mail != nil {
+		mail.remaining.Or(part)
+	}
+	return nil
+}
+
+func (m *Machine) loadKept(k, v []byte) error {
+	until, err := decodeUint64(v)
+	a := m.app(keyApp(k))
+	a.kept = append(a.kept, keptFor{keySeq(k), int64(until)})
+	return err
+}
+
+// find returns the kept campaign with the seq, nil if there is none, and where
+// it stands or would stand.
+func (a *appState) find(seq uint64) (int, *mail) {
+	i, ok := slices.BinarySearchFunc(a.mail, seq, func(x *mail, s uint64) int { return cmp.Compare(x.seq, s) })
+	if !ok {
+		return i, nil
+	}
+	return i, a.mail[i]
+}
+
+// apply is one command. The caller holds mu.
+func (m *Machine) apply(cmd *logv1.Command) any {
+	switch c := cmd.GetBody().(type) {
+	case *logv1.Command_ChangeAccounts:
+		return m.changeAccounts(c.ChangeAccounts)
+	case *logv1.Command_StartCampaign:
+		return m.startCampaign(wire.ToCampaign(c.StartCampaign.GetCampaign()))
+	case *logv1.Command_Acknowledge:
+		return m.acknowledge(c.Acknowledge)
+	case *logv1.Command_CreateCampaign:
+		return m.createCampaign(c.CreateCampaign)
+	case *logv1.Command_RecordProgress:
+		return m.recordProgress(c.RecordProgress)
+	case *logv1.Command_Sweep:
+		return m.sweep()
+	default:
+		return crier.Errorf(crier.CodeInternal, "a command of the system group came to partition %s", m.group)
+	}
+}
+
+func (m *Machine) now() time.Time { return time.UnixMilli(m.meta.GetClockMs()).UTC() }
+
+// account reads an account as the batch under way sees it, nil if it does not exist.
+func (m *Machine) account(app crier.AppID, user crier.UserID, get func([]byte) ([]byte, error)) (*crier.Account, error) {
+	key := m.keys.account(app, user)
+	v, err := get(key)
+	if err != nil || v == nil {
+		return nil, err
+	}
+	var p typesv1.Account
+	if err := m.decode(key, v, &p); err != nil {
+		return nil, err
+	}
+	a := wire.ToAccount(app, &p)
+	a.User = user
+	return a, nil
+}
+
+// changeAccounts applies changes in order, all or nothing: the accounts are
+// changed beside the state first, and written once every change was taken.
+func (m *Machine) changeAccounts(c *logv1.ChangeAccounts) any {
+	app := crier.AppID(c.GetApp())
+	state := m.app(app)
+	type touched struct{ old, now *crier.Account }
+	accounts := make(map[crier.UserID]*touched, len(c.GetChanges()))
+	order := make([]*touched, 0, len(c.GetChanges()))
+	next := state.next
+	for _, p := range c.GetChanges() {
+		change := wire.ToChange(p)
+		t := accounts[change.User]
+		if t == nil {
+			old, err := m.account(app, change.User, m.get)
+			if err != nil {
+				return internal(err)
+			}
+			t = &touched{old: old, now: old}
+			accounts[change.User] = t
+			order = append(order, t)
+		}
+		exists := t.now != nil
+		a := crier.Account{App: app, Ordinal: next}
+		if exists {
+			a = *t.now
+		}
+		existsNow, err := change.Apply(&a, exists, m.now())
+		switch {
+		case err != nil:
+			return err
+		case !existsNow:
+			t.now = nil
+		default:
+			t.now = &a
+		}
+		if existsNow && !exists {
+			next++
+		}
+	}
+	if next != state.next {
+		state.next = next
+		m.put(m.keys.app(kindOrdinal, app), binary.BigEndian.AppendUint32(nil, next))
+	}
+	for _, t := range order {
+		m.writeAccount(state, t.old, t.now)
+	}
+	return nil
+}
+
+// writeAccount moves one account from old to now, on disk and in the index. One
+// that was deleted, or made anew, loses what waited for its old ordinal.
+func (m *Machine) writeAccount(state *appState, old, now *crier.Account) {
+	if old != nil && (now == nil || now.Ordinal != old.Ordinal) {
+		state.index.change(old, nil)
+		m.forgetOrdinal(old.App, state, old.Ordinal)
+		if now == nil {
+			m.delete(m.keys.account(old.App, old.User))
+		}
+		old = nil
+	}
+	if now == nil {
+		return
+	}
+	state.index.change(old, now)
+	p := wire.FromAccount(now)
+	p.User = "" // the key says it
+	m.putProto(m.keys.account(now.App, now.User), p)
+}
+
+// forgetOrdinal empties the mailbox of an ordinal.
+func (m *Machine) forgetOrdinal(app crier.AppID, state *appState, ordinal uint32) {
+	for _, mail := range slices.Clone(state.mail) {
+		if mail.remaining.CheckedRemove(ordinal) {
+			m.writeRemaining(app, state, mail, uint16(ordinal/chunks))
+		}
+	}
+}
+
+// writeRemaining stores one chunk of who has a campaign coming, and forgets the
+// campaign when nobody has.
+func (m *Machine) writeRemaining(app crier.AppID, state *appState, x *mail, chunk uint16) {
+	part := roaring.New()
+	part.AddRange(uint64(chunk)*chunks, (uint64(chunk)+1)*chunks)
+	part.And(x.remaining)
+	key := m.keys.chunk(app, x.seq, chunk)
+	if part.IsEmpty() {
+		m.delete(key)
+		if x.remaining.IsEmpty() {
+			m.forgetMail(app, state, x.seq)
+		}
+		return
+	}
+	part.RunOptimize()
+	v, err := part.ToBytes()
+	if err != nil {
+		panic("persistence: " + err.Error()) // writes to memory only
+	}
+	m.put(key, v)
+}
+
+// forgetMail forgets a kept campaign: nobody has it coming, or its time is over.
+func (m *Machine) forgetMail(app crier.AppID, state *appState, seq uint64) {
+	i, x := state.find(seq)
+	if x == nil {
+		return
+	}
+	for it := x.remaining.Iterator(); it.HasNext(); {
+		chunk := uint64(it.Next() / chunks)
+		m.delete(m.keys.chunk(app, seq, uint16(chunk)))
+		it.AdvanceIfNeeded(uint32(min((chunk+1)*chunks, 1<<32-1)))
+		if chunk == chunks-1 {
+			break
+		}
+	}
+	state.mail = slices.Delete(state.mail, i, i+1)
+	due := m.keys.due(x.expires, m.keys.seq(kindMessage, app, seq))
+	for _, key := range [][]byte{m.keys.seq(kindMessage, app, seq), m.keys.seq(kindExpires, app, seq), due} {
+		m.delete(key)
+	}
+}

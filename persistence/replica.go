@@ -1,0 +1,244 @@
+package persistence
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/internal/wire"
+	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
+	typesv1 "github.com/crier-im/crier/proto/crier/types/v1"
+)
+
+// Log is where commands go: the log of a group on its leader.
+type Log interface {
+	// Apply blocks until the command is committed and applied, and returns what the state machine
+	// answered; an answer that is an error comes back as the error.
+	Apply(ctx context.Context, command []byte) (any, error)
+}
+
+// Replica is a partition as its leader's actors use it. It implements
+// actors.Replica.
+type Replica struct {
+	m   *Machine
+	log Log
+}
+
+// Replica returns the replica of a partition whose commands go to log.
+func (s *Store) Replica(p crier.PartitionID, log Log) *Replica {
+	return &Replica{m: s.machines[p], log: log}
+}
+
+// propose stamps a command and sends it to the log, unless the disk is full.
+func propose(ctx context.Context, s *Store, log Log, cmd *logv1.Command) (any, error) {
+	if err := s.Writable(); err != nil {
+		return nil, err
+	}
+	cmd.Version, cmd.TimeMs = commandVersion, time.Now().UnixMilli()
+	result, err := log.Apply(ctx, marshal(cmd))
+	if err != nil {
+		return nil, err
+	}
+	if err, ok := result.(error); ok {
+		return nil, err
+	}
+	return result, nil
+}
+
+func (r *Replica) propose(ctx context.Context, cmd *logv1.Command) (any, error) {
+	return propose(ctx, r.m.store, r.log, cmd)
+}
+
+// ChangeAccounts is actors.Replica's.
+func (r *Replica) ChangeAccounts(ctx context.Context, app crier.AppID, changes []crier.Change) error {
+	c := &logv1.ChangeAccounts{App: uint32(app), Changes: make([]*typesv1.Change, len(changes))}
+	for i := range changes {
+		c.Changes[i] = wire.FromChange(&changes[i])
+	}
+	_, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_ChangeAccounts{ChangeAccounts: c}})
+	return err
+}
+
+// Accounts is actors.Replica's.
+func (r *Replica) Accounts(app crier.AppID, users []crier.UserID) ([]*crier.Account, error) {
+	accounts := make([]*crier.Account, len(users))
+	for i, user := range users {
+		a, err := r.m.account(app, user, r.m.read)
+		if err != nil {
+			return nil, internal(err)
+		}
+		accounts[i] = a
+	}
+	return accounts, nil
+}
+
+// StartCampaign is actors.Replica's.
+func (r *Replica) StartCampaign(ctx context.Context, c *crier.Campaign) (crier.Audience, error) {
+	cmd := &logv1.StartCampaign{Campaign: wire.FromCampaign(c)}
+	result, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_StartCampaign{StartCampaign: cmd}})
+	if err != nil {
+		return nil, err
+	}
+	return answer[*Audience](result)
+}
+
+// answer returns what a state machine answered as what it must be.
+func answer[T any](result any) (T, error) {
+	t, ok := result.(T)
+	if !ok {
+		return t, internal(fmt.Errorf("the log answered with a %T", result))
+	}
+	return t, nil
+}
+
+// Acknowledge is actors.Replica's.
+func (r *Replica) Acknowledge(ctx context.Context, app crier.AppID, acks []crier.Ack) error {
+	c := &logv1.Acknowledge{App: uint32(app)}
+	for _, a := range acks {
+		c.Seqs, c.Ordinals = append(c.Seqs, a.Seq), append(c.Ordinals, a.Ordinal)
+	}
+	_, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_Acknowledge{Acknowledge: c}})
+	return err
+}
+
+// Mailbox is actors.Replica's.
+func (r *Replica) Mailbox(app crier.AppID, ordinal uint32, after uint64, limit int) ([]*crier.Campaign, error) {
+	var campaigns []*crier.Campaign
+	for _, seq := range r.m.waiting(app, ordinal, after, limit) {
+		c, err := r.m.campaign(r.m.keys.seq(kindMessage, app, seq), r.m.read)
+		if err != nil {
+			return nil, internal(err)
+		}
+		if c == nil {
+			// Its commit is under way, or everybody acknowledged it meanwhile. In the first case
+			// later ones must not overtake it, and it will be delivered when its command returns.
+			break
+		}
+		campaigns = append(campaigns, c)
+	}
+	return campaigns, nil
+}
+
+// waiting returns up to limit campaigns over after that the ordinal has coming.
+func (m *Machine) waiting(app crier.AppID, ordinal uint32, after uint64, limit int) (seqs []uint64) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	state := m.apps[app]
+	if state == nil {
+		return nil
+	}
+	from, _ := state.find(after + 1)
+	for _, x := range state.mail[from:] {
+		if len(seqs) == limit {
+			break
+		}
+		if x.remaining.Contains(ordinal) {
+			seqs = append(seqs, x.seq)
+		}
+	}
+	return seqs
+}
+
+// CreateCampaign is actors.Replica's.
+func (r *Replica) CreateCampaign(ctx context.Context, req *crier.PushRequest, limits *crier.Limits) (*crier.Campaign, error) {
+	push := crier.Campaign{App: req.App, Random: req.Random, Message: req.Message, Condition: req.Condition, LifeTime: req.LifeTime}
+	cmd := &logv1.CreateCampaign{
+		Push: wire.FromCampaign(&push), RequestId: req.RequestID,
+		IntervalMs: limits.PushInterval.Milliseconds(), PerDay: uint32(limits.PushesPerDay),
+		RandomWindowMs: limits.MsgRandomWindow.Milliseconds(), Kept: uint32(limits.KeptPushes),
+	}
+	result, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_CreateCampaign{CreateCampaign: cmd}})
+	if err != nil {
+		return nil, err
+	}
+	if again, ok := result.(*repeatedPush); ok {
+		return again.first, crier.Errorf(crier.CodePushRepeated, "MsgRandom %d was used before, by TaskId %s", req.Random, again.first.Task)
+	}
+	return answer[*crier.Campaign](result)
+}
+
+// RecordProgress is actors.Replica's.
+func (r *Replica) RecordProgress(ctx context.Context, app crier.AppID, report crier.Report) error {
+	cmd := &logv1.RecordProgress{App: uint32(app), Report: wire.FromReport(&report)}
+	_, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_RecordProgress{RecordProgress: cmd}})
+	return err
+}
+
+// Reports is actors.Replica's.
+func (r *Replica) Reports(app crier.AppID, tasks []crier.TaskID) ([]crier.Report, error) {
+	reports := make([]crier.Report, len(tasks))
+	for i, task := range tasks {
+		of, seq, ok := task.Parse()
+		var p typesv1.Report
+		if ok && of == app {
+			key := r.m.keys.seq(kindReport, app, seq)
+			v, err := r.m.read(key)
+			if err == nil && v != nil {
+				err = r.m.decode(key, v, &p)
+			}
+			if err != nil {
+				return nil, internal(err)
+			}
+		}
+		if p.GetTask() != string(task) || task == "" {
+			return nil, crier.Errorf(crier.CodeUnknownTask, "TaskId %s is unknown", crier.Quote(string(task)))
+		}
+		reports[i] = wire.ToReport(&p)
+	}
+	return reports, nil
+}
+
+// Unfinished is actors.Replica's.
+func (r *Replica) Unfinished() ([]*crier.Campaign, error) {
+	type place struct {
+		app crier.AppID
+		seq uint64
+	}
+	var open []place
+	r.m.mu.RLock()
+	for app, state := range r.m.apps {
+		for _, seq := range state.open {
+			open = append(open, place{app, seq})
+		}
+	}
+	r.m.mu.RUnlock()
+	var campaigns []*crier.Campaign
+	for _, p := range open {
+		c, err := r.m.task(p.app, p.seq, r.m.read)
+		if err != nil {
+			return nil, internal(err)
+		}
+		if c != nil {
+			campaigns = append(campaigns, c)
+		}
+	}
+	return campaigns, nil
+}
+
+// NextExpiry is actors.Replica's.
+func (r *Replica) NextExpiry() (next time.Time) {
+	_ = r.m.store.stateDB.View(func(txn *badger.Txn) error { // nothing in it fails
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: r.m.keys.kind(kindDue)})
+		defer it.Close()
+		if it.Rewind(); it.Valid() {
+			next = time.UnixMilli(int64(binary.BigEndian.Uint64(it.Item().Key()[offApp:])))
+		}
+		return nil
+	})
+	return next
+}
+
+// Sweep is actors.Replica's.
+func (r *Replica) Sweep(ctx context.Context) error {
+	_, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_Sweep{Sweep: &logv1.Sweep{}}})
+	return err
+}
+
+// errNoApp is what System answers for an app that is not there.
+func errNoApp(id crier.AppID) error {
+	return crier.Errorf(crier.CodeUnknownApp, "there is no app %d", id)
+}

@@ -1,0 +1,318 @@
+package persistence
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
+)
+
+// streamMagic begins a snapshot stream: its format is one byte in it.
+var streamMagic = []byte("crier\x01")
+
+const (
+	// recordMost bounds a key or value of a stream, against damaged lengths.
+	recordMost = 64 << 20
+	// restoreStep is how many bytes of a stream are committed at a time.
+	restoreStep = 1 << 20
+)
+
+// A snapshot of a group is its state: there is no copy. Taking one only tells
+// raft how far the state is, sending one streams the group's keys from a Badger
+// transaction, and at start the state announces itself as a snapshot, so that raft replays
+// nothing that it has (NoSnapshotRestoreOnStart).
+type snapshotStore struct {
+	base *base
+	dir  string // where a received snapshot is spooled
+}
+
+// List returns the state as the one snapshot, none for an empty one.
+func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
+	s.base.mu.RLock()
+	defer s.base.mu.RUnlock()
+	if s.base.meta.GetIndex() == 0 || s.base.meta.GetConfigurationIndex() == 0 {
+		return nil, nil
+	}
+	return []*raft.SnapshotMeta{snapshotMeta(s.base.meta)}, nil
+}
+
+func snapshotMeta(m *logv1.Meta) *raft.SnapshotMeta {
+	return &raft.SnapshotMeta{
+		Version: raft.SnapshotVersionMax, ID: fmt.Sprintf("state-%d-%d", m.GetTerm(), m.GetIndex()),
+		Index: m.GetIndex(), Term: m.GetTerm(),
+		Configuration: raft.DecodeConfiguration(m.GetConfiguration()), ConfigurationIndex: m.GetConfigurationIndex(),
+	}
+}
+
+// Open returns a received snapshot by its id, else the state as it is now, with
+// the index that it has now.
+func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if f, err := os.Open(s.spool()); err == nil {
+		meta := &raft.SnapshotMeta{ID: id}
+		info, err := f.Stat()
+		if err != nil {
+			return nil, nil, errors.Join(err, f.Close())
+		}
+		meta.Size = info.Size()
+		return meta, f, nil
+	}
+	txn := s.base.store.stateDB.NewTransaction(false)
+	var m logv1.Meta
+	item, err := txn.Get(s.base.keys.kind(kindMeta))
+	if err == nil {
+		err = item.Value(func(v []byte) error { return proto.Unmarshal(v, &m) })
+	}
+	if err != nil {
+		txn.Discard()
+		return nil, nil, fmt.Errorf("open the snapshot of partition %s: %w", s.base.group, err)
+	}
+	meta := snapshotMeta(&m)
+	meta.Size = s.base.streamSize(txn)
+	reader, writer := io.Pipe()
+	go func() { // ends with the last record, or when the reader closes
+		defer txn.Discard()
+		writer.CloseWithError(s.base.stream(txn, writer))
+	}()
+	return meta, reader, nil
+}
+
+func (s *snapshotStore) spool() string {
+	return filepath.Join(s.dir, s.base.group.String())
+}
+
+// Create begins a snapshot: one of our own, into which nothing is written, or
+// one that another node sends.
+func (s *snapshotStore) Create(_ raft.SnapshotVersion, index, term uint64, _ raft.Configuration, _ uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	return &snapshotSink{store: s, index: index, term: term}, nil
+}
+
+// snapshotSink takes a snapshot. What is written is spooled to a file until
+// raft hands it to Restore.
+type snapshotSink struct {
+	store       *snapshotStore
+	index, term uint64
+	file        *os.File
+}
+
+// ID names the snapshot.
+func (k *snapshotSink) ID() string { return "state-" + strconv.FormatUint(k.index, 10) }
+
+// Write spools a received snapshot.
+func (k *snapshotSink) Write(p []byte) (int, error) {
+	if k.file == nil {
+		if err := os.MkdirAll(k.store.dir, 0o700); err != nil {
+			return 0, err
+		}
+		f, err := os.Create(k.store.spool())
+		if err != nil {
+			return 0, err
+		}
+		k.file = f
+	}
+	return k.file.Write(p)
+}
+
+// Close ends the snapshot. One of our own raises the applied index over the
+// entries that change nothing (barriers): a snapshot never goes back behind them.
+func (k *snapshotSink) Close() error {
+	if k.file != nil {
+		return errors.Join(k.file.Sync(), k.file.Close())
+	}
+	return k.store.base.raise(k.index, k.term)
+}
+
+// Cancel forgets the snapshot.
+func (k *snapshotSink) Cancel() error {
+	if k.file == nil {
+		return nil
+	}
+	return errors.Join(k.file.Close(), os.Remove(k.store.spool()))
+}
+
+// raise notes that the state is as of index.
+func (b *base) raise(index, term uint64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if index <= b.meta.GetIndex() {
+		return nil
+	}
+	b.meta.Index, b.meta.Term = index, term
+	w := new(batch)
+	w.set(b.keys.kind(kindMeta), marshal(b.meta))
+	return b.store.stateWrites.commit(w)
+}
+
+// Snapshot is raft's: the state is the snapshot, and it is durable.
+func (b *base) Snapshot() (raft.FSMSnapshot, error) { return stateSnapshot{}, nil }
+
+type stateSnapshot struct{}
+
+// Persist writes nothing.
+func (stateSnapshot) Persist(sink raft.SnapshotSink) error { return sink.Close() }
+
+// Release does nothing.
+func (stateSnapshot) Release() {}
+
+// stream writes every key of the group with its value, in order, without the
+// two bytes that name the group.
+func (b *base) stream(txn *badger.Txn, out io.Writer) error {
+	w := bufio.NewWriterSize(out, 64<<10)
+	if _, err := w.Write(streamMagic); err != nil {
+		return err
+	}
+	var head []byte
+	err := scan(txn, b.prefix(), func(k, v []byte) error {
+		head = binary.AppendUvarint(head[:0], uint64(len(k)-2))
+		head = binary.AppendUvarint(append(head, k[2:]...), uint64(len(v)))
+		if _, err := w.Write(head); err != nil {
+			return err
+		}
+		_, err := w.Write(v)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// streamSize returns what stream will write, in bytes: raft wants it before.
+func (b *base) streamSize(txn *badger.Txn) int64 {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: b.prefix()})
+	defer it.Close()
+	size, uvarint := int64(len(streamMagic)), make([]byte, 0, binary.MaxVarintLen64)
+	for it.Rewind(); it.Valid(); it.Next() {
+		k, v := it.Item().KeySize()-2, it.Item().ValueSize()
+		size += k + v + int64(len(binary.AppendUvarint(uvarint, uint64(k)))+len(binary.AppendUvarint(uvarint, uint64(v))))
+	}
+	return size
+}
+
+func (b *base) prefix() []byte { return b.keys.kind(0)[:2] }
+
+// Restore replaces the state by a stream. A crash in between leaves a mark that
+// makes the next start say so, never a state that is half of each.
+func (b *base) Restore(source io.ReadCloser) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	mark := new(batch)
+	mark.set(b.keys.kind(kindRestoring), nil)
+	if err := b.store.stateWrites.commit(mark); err != nil {
+		return err
+	}
+	if err := b.clear(); err != nil {
+		return err
+	}
+	if err := b.install(source); err != nil {
+		return fmt.Errorf("install a snapshot of partition %s: %w", b.group, err)
+	}
+	done := new(batch)
+	done.delete(b.keys.kind(kindRestoring))
+	if err := b.store.stateWrites.commit(done); err != nil {
+		return err
+	}
+	_ = os.Remove(filepath.Join(b.store.cfg.Dir, "incoming", b.group.String()))
+	b.meta = new(logv1.Meta)
+	if err := b.getProto(b.keys.kind(kindMeta), b.meta); err != nil {
+		return err
+	}
+	return b.self.reload()
+}
+
+// clear deletes every key of the group but the mark, key by key: DropPrefix would
+// stop the writes of all groups.
+func (b *base) clear() error {
+	for {
+		w := new(batch)
+		err := b.store.stateDB.View(func(txn *badger.Txn) error {
+			it := txn.NewIterator(badger.IteratorOptions{Prefix: b.prefix()})
+			defer it.Close()
+			for it.Rewind(); it.Valid() && len(w.entries) < deleteStep; it.Next() {
+				if k := it.Item().KeyCopy(nil); k[2] != kindRestoring {
+					w.delete(k)
+				}
+			}
+			return nil
+		})
+		if err != nil || len(w.entries) == 0 {
+			return err
+		}
+		if err := b.store.stateWrites.commit(w); err != nil {
+			return err
+		}
+	}
+}
+
+// install writes the records of a stream.
+func (b *base) install(source io.Reader) error {
+	r := bufio.NewReaderSize(source, 64<<10)
+	w := new(batch)
+	err := readStream(r, func(k, v []byte) error {
+		w.set(append(b.prefix(), k...), v)
+		if w.bytes < restoreStep {
+			return nil
+		}
+		full := w
+		w = new(batch)
+		return b.store.stateWrites.commit(full)
+	})
+	if err != nil {
+		return err
+	}
+	return b.store.stateWrites.commit(w)
+}
+
+// readStream calls take with each record of a stream; take owns them.
+func readStream(r *bufio.Reader, take func(k, v []byte) error) error {
+	magic := make([]byte, len(streamMagic))
+	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != string(streamMagic) {
+		return errors.New("not a snapshot of a format that this version reads")
+	}
+	part := func() ([]byte, error) {
+		n, err := binary.ReadUvarint(r)
+		if err != nil {
+			return nil, err
+		}
+		if n > recordMost {
+			return nil, fmt.Errorf("a record of %d bytes", n)
+		}
+		// Grown as it is read, so that a damaged length costs no memory.
+		b, err := io.ReadAll(io.LimitReader(r, int64(n)))
+		if err == nil && uint64(len(b)) < n {
+			err = io.ErrUnexpectedEOF
+		}
+		return b, err
+	}
+	for {
+		k, err := part()
+		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		v, err := part()
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+		if len(k) == 0 || k[0] == kindRestoring {
+			return errors.New("a record without a kind")
+		}
+		if err := take(k, v); err != nil {
+			return err
+		}
+	}
+}

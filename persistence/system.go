@@ -1,0 +1,182 @@
+package persistence
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/crier-im/crier"
+	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
+)
+
+// System is the state machine of the system group: the apps. Readers see the
+// last applied state without a lock. It implements raft.BatchingFSM.
+type System struct {
+	*base
+	apps atomic.Pointer[map[crier.AppID]*crier.App] // replaced, never changed
+}
+
+func newSystem(s *Store) *System {
+	y := new(System)
+	y.base = newBase(s, crier.SystemPartition, y)
+	y.apps.Store(&map[crier.AppID]*crier.App{})
+	return y
+}
+
+func (y *System) load() error {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if err := y.loadMeta(); err != nil {
+		return err
+	}
+	return y.reload()
+}
+
+// reload reads the apps from disk.
+func (y *System) reload() error {
+	apps := make(map[crier.AppID]*crier.App)
+	err := y.store.stateDB.View(func(txn *badger.Txn) error {
+		return scan(txn, y.keys.kind(kindApp), func(k, v []byte) error {
+			app := new(crier.App)
+			if err := json.Unmarshal(v, app); err != nil {
+				return fmt.Errorf("app %d: %w", keyApp(k), err)
+			}
+			apps[app.ID] = app
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("load the apps: %w", err)
+	}
+	y.apps.Store(&apps)
+	return nil
+}
+
+// apply is one command. The caller holds mu.
+func (y *System) apply(cmd *logv1.Command) any {
+	switch c := cmd.GetBody().(type) {
+	case *logv1.Command_PutApp:
+		return y.putApp(c.PutApp)
+	case *logv1.Command_SetAttrNames:
+		return y.setAttrNames(c.SetAttrNames)
+	default:
+		return crier.Errorf(crier.CodeInternal, "a command of a partition came to the system group")
+	}
+}
+
+// putApp creates an app, or replaces all of one but its attribute names.
+func (y *System) putApp(c *logv1.PutApp) any {
+	app := new(crier.App)
+	if err := json.Unmarshal(c.GetApp(), app); err != nil {
+		return internal(err)
+	}
+	old := (*y.apps.Load())[app.ID]
+	switch {
+	case c.GetCreate() && old != nil:
+		return crier.Errorf(crier.CodeBadParameter, "app %d exists already", app.ID)
+	case !c.GetCreate() && old == nil:
+		return errNoApp(app.ID)
+	case old != nil:
+		app.AttrNames, app.CreatedAt = old.AttrNames, old.CreatedAt
+	}
+	return y.show(app)
+}
+
+func (y *System) setAttrNames(c *logv1.SetAttrNames) any {
+	old := (*y.apps.Load())[crier.AppID(c.GetApp())]
+	if old == nil {
+		return errNoApp(crier.AppID(c.GetApp()))
+	}
+	set := make(map[int]string)
+	for slot, name := range c.GetNames() {
+		set[int(slot)] = name
+	}
+	names, err := old.AttrNames.With(set)
+	if err != nil {
+		return err
+	}
+	app := *old
+	app.AttrNames = names
+	return y.show(&app)
+}
+
+// show writes one app and shows it to readers.
+func (y *System) show(app *crier.App) any {
+	text, err := json.Marshal(app)
+	if err != nil {
+		return internal(err)
+	}
+	y.put(y.keys.app(kindApp, app.ID), text)
+	apps := make(map[crier.AppID]*crier.App, len(*y.apps.Load())+1)
+	for id, a := range *y.apps.Load() {
+		apps[id] = a
+	}
+	apps[app.ID] = app
+	y.apps.Store(&apps)
+	return nil
+}
+
+// SystemReplica is the system group as actors and servers use it. It
+// implements actors.SystemReplica.
+type SystemReplica struct {
+	y   *System
+	log Log
+}
+
+// SystemReplica returns the system group with commands going to log; nil serves
+// reads only.
+func (s *Store) SystemReplica(log Log) *SystemReplica { return &SystemReplica{s.system, log} }
+
+// App returns an app, nil where there is none.
+func (r *SystemReplica) App(id crier.AppID) *crier.App { return (*r.y.apps.Load())[id] }
+
+// Apps returns every app by id.
+func (r *SystemReplica) Apps() []*crier.App {
+	var apps []*crier.App
+	for _, a := range *r.y.apps.Load() {
+		apps = append(apps, a)
+	}
+	slices.SortFunc(apps, func(a, b *crier.App) int { return cmp.Compare(a.ID, b.ID) })
+	return apps
+}
+
+// CreateApp adds an app.
+func (r *SystemReplica) CreateApp(ctx context.Context, app *crier.App) error {
+	return r.putApp(ctx, app, true)
+}
+
+// UpdateApp replaces an app but for its attribute names.
+func (r *SystemReplica) UpdateApp(ctx context.Context, app *crier.App) error {
+	return r.putApp(ctx, app, false)
+}
+
+func (r *SystemReplica) putApp(ctx context.Context, app *crier.App, create bool) error {
+	text, err := json.Marshal(app)
+	if err != nil {
+		return internal(err)
+	}
+	return r.propose(ctx, &logv1.Command{Body: &logv1.Command_PutApp{PutApp: &logv1.PutApp{App: text, Create: create}}})
+}
+
+// SetAttrNames names attribute slots.
+func (r *SystemReplica) SetAttrNames(ctx context.Context, id crier.AppID, set map[int]string) error {
+	names := make(map[uint32]string, len(set))
+	for slot, name := range set {
+		if slot < 0 {
+			return crier.Errorf(crier.CodeBadAttr, "attribute slot %d is not in 0..%d", slot, crier.MaxAttrs-1)
+		}
+		names[uint32(slot)] = name
+	}
+	cmd := &logv1.SetAttrNames{App: uint32(id), Names: names}
+	return r.propose(ctx, &logv1.Command{Body: &logv1.Command_SetAttrNames{SetAttrNames: cmd}})
+}
+
+func (r *SystemReplica) propose(ctx context.Context, cmd *logv1.Command) error {
+	_, err := propose(ctx, r.y.store, r.log, cmd)
+	return err
+}
