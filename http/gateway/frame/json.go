@@ -35,8 +35,8 @@ var (
 	}
 )
 
-func (jsonCodec) EncodeClient(f Client) ([]byte, error) { return encodeJSON(typeOf(f), f) }
-func (jsonCodec) EncodeServer(f Server) ([]byte, error) { return encodeJSON(typeOf(f), f) }
+func (jsonCodec) EncodeClient(f Client) ([]byte, error) { return encodeJSON(Type(f), f) }
+func (jsonCodec) EncodeServer(f Server) ([]byte, error) { return encodeJSON(Type(f), f) }
 
 func (jsonCodec) DecodeClient(data []byte) (Client, error) { return decodeJSON(data, clientTypes) }
 func (jsonCodec) DecodeServer(data []byte) (Server, error) { return decodeJSON(data, serverTypes) }
@@ -87,8 +87,8 @@ func encodeJSON(name string, f any) ([]byte, error) {
 	return bytes.ToValidUTF8(append(out, fields...), []byte("\uFFFD")), nil
 }
 
-// typeOf returns the "type" of a frame.
-func typeOf(f any) string {
+// Type returns the "type" of a frame, such as "login".
+func Type(f any) string {
 	switch f.(type) {
 	case *Login:
 		return "login"
