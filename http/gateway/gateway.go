@@ -173,10 +173,12 @@ func (g *Gateway) start(c *conn) {
 	go c.run()
 }
 
+// forget takes out a connection that has ended; nothing of it runs any more but its writer's last steps.
 func (g *Gateway) forget(c *conn) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	delete(g.conns, c)
+	g.mu.Unlock()
+	g.running.Done()
 }
 
 // Connections returns how many connections there are, with and without a login.

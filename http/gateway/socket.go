@@ -79,7 +79,7 @@ func (u *upgrader) upgrade(w http.ResponseWriter, r *http.Request, codec frame.C
 		return nil, errors.Join(errors.New("the client sent data before the handshake was over"), conn.Close())
 	}
 	s := &socket{Conn: conn}
-	s.gws, err = u.gws.UpgradeFromConn(s, bufio.NewReaderSize(s, readBuffer), withProtocol(r, codec))
+	s.gws, err = u.gws.UpgradeFromConn(s, bufio.NewReaderSize(conn, readBuffer), withProtocol(r, codec))
 	if err != nil {
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
