@@ -60,8 +60,18 @@ func (n *Node) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
 	if timeout <= 0 {
 		return nil, context.DeadlineExceeded
 	}
-	return n.system.Root.RequestFuture(pid, msg, timeout).Result()
+	future := n.system.Root.RequestFuture(pid, msg, timeout)
+	stop := context.AfterFunc(ctx, func() { n.system.Root.Send(future.PID(), canceled{}) })
+	defer stop()
+	answer, err := future.Result()
+	if _, ok := answer.(canceled); ok {
+		return nil, ctx.Err()
+	}
+	return answer, err
 }
+
+// canceled completes the future of a request whose caller no longer waits.
+type canceled struct{}
 
 // Partitions returns P.
 func (n *Node) Partitions() int { return n.cfg.Partitions }
