@@ -22,6 +22,8 @@ type Replica interface {
 	// the message for whom it matched, if it is to be kept. Campaigns of an app come in
 	// the order of their Seq without gaps (else crier.ErrCampaignGap). A repeat returns the Total of the first time.
 	StartCampaign(ctx context.Context, c *crier.Campaign) (crier.Audience, error)
+	// LastCampaign returns the Seq of the last campaign of the app that was started here.
+	LastCampaign(app crier.AppID) uint64
 	// Acknowledge takes kept messages out of mailboxes. Unknown ones are no error.
 	Acknowledge(ctx context.Context, app crier.AppID, acks []crier.Ack) error
 	// Mailbox returns up to limit campaigns that wait for the account with a Seq over after, in order.

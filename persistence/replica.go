@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -95,6 +96,16 @@ func answer[T any](result any) (T, error) {
 	return t, nil
 }
 
+// LastCampaign is actors.Replica's.
+func (r *Replica) LastCampaign(app crier.AppID) uint64 {
+	r.m.mu.RLock()
+	defer r.m.mu.RUnlock()
+	if state := r.m.apps[app]; state != nil {
+		return state.seq
+	}
+	return 0
+}
+
 // Acknowledge is actors.Replica's.
 func (r *Replica) Acknowledge(ctx context.Context, app crier.AppID, acks []crier.Ack) error {
 	c := &logv1.Acknowledge{App: uint32(app)}
@@ -113,12 +124,13 @@ func (r *Replica) Mailbox(app crier.AppID, ordinal uint32, after uint64, limit i
 		if err != nil {
 			return nil, internal(err)
 		}
-		if c == nil {
-			// Its commit is under way, or everybody acknowledged it meanwhile. In the first case
-			// later ones must not overtake it, and it will be delivered when its command returns.
+		if c != nil {
+			campaigns = append(campaigns, c)
+		} else if slices.Equal(r.m.waiting(app, ordinal, seq-1, 1), []uint64{seq}) {
+			// Its commit is under way: later ones must not overtake it, and it
+			// will be delivered when its command returns. Else it has just ended.
 			break
 		}
-		campaigns = append(campaigns, c)
 	}
 	return campaigns, nil
 }

@@ -1,0 +1,126 @@
+package actors
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/crier-im/crier"
+)
+
+// failed is an answer that stands for an error.
+type failed struct{ err error }
+
+// Failure returns the error; Directory gives it to the caller.
+func (f failed) Failure() error { return f.err }
+
+// Requests to partition actors. Each is answered with the type named, or with failed.
+type (
+	// changeAccounts proposes changes, all or nothing: done.
+	changeAccounts struct {
+		app     crier.AppID
+		changes []crier.Change
+	}
+	// checkChanges tells whether they would be taken now: checked.
+	checkChanges struct {
+		app     crier.AppID
+		changes []crier.Change
+	}
+	// readAccounts reads: []*crier.Account.
+	readAccounts struct {
+		app   crier.AppID
+		users []crier.UserID
+	}
+	// readPresence reads who is connected: []crier.Presence.
+	readPresence struct {
+		app   crier.AppID
+		users []crier.UserID
+	}
+	// readReports reads progress, at the home partition: []crier.Report.
+	readReports struct {
+		app   crier.AppID
+		tasks []crier.TaskID
+	}
+	// startCampaign evaluates and delivers a campaign in the partition: started.
+	startCampaign struct{ campaign *crier.Campaign }
+	// acceptPush goes to the app's actor: *crier.Campaign.
+	acceptPush struct{ request *crier.PushRequest }
+	// attachSession goes to the user's actor: attached.
+	attachSession struct {
+		login   crier.Login
+		session *actor.PID
+		cursor  uint64 // the last campaign that the connection was sent
+	}
+)
+
+// Requests to the system actor: done.
+type (
+	createApp    struct{ app *crier.App }
+	updateApp    struct{ app *crier.App }
+	setAttrNames struct {
+		app crier.AppID
+		set map[int]string
+	}
+)
+
+// Answers.
+type (
+	done struct{}
+	// checked has the place of the first change that would be refused, and why.
+	checked struct {
+		at  int
+		err error
+	}
+	started  struct{ total uint64 }
+	attached struct{ user *actor.PID }
+	// repeated is the answer to a push whose MsgRandom was used.
+	repeated struct {
+		first *crier.Campaign
+		err   error
+	}
+)
+
+// Between the partition and its user actors.
+type (
+	// sessionsChanged tells the partition who is connected.
+	sessionsChanged struct {
+		user     userKey
+		pid      *actor.PID
+		ordinal  uint32
+		sessions []crier.SessionPresence
+	}
+	// acknowledged tells the partition that an account has a message.
+	acknowledged struct {
+		app crier.AppID
+		ack crier.Ack
+	}
+	// deliver brings a message to a user, and from there to its sessions.
+	deliver struct{ delivery *crier.Delivery }
+	// endSessions closes every session of an account.
+	endSessions struct{ reason crier.CloseReason }
+	// passivate asks the partition to stop an idle user actor.
+	passivate struct {
+		user userKey
+		pid  *actor.PID
+	}
+)
+
+// Between sessions and users.
+type (
+	acknowledge struct {
+		session    crier.SessionID
+		seqs       []uint64
+		cumulative bool
+	}
+	moveSession struct {
+		session    crier.SessionID
+		background bool
+		unread     int
+	}
+	detachSession struct{ session crier.SessionID }
+	closeSession  struct{ reason crier.CloseReason }
+)
+
+// userKey names an account within a partition.
+type userKey struct {
+	app  crier.AppID
+	user crier.UserID
+}

@@ -1,0 +1,46 @@
+package actors
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/crier-im/crier"
+)
+
+// Metrics is what the actors of a node count.
+type Metrics struct {
+	campaigns  prometheus.Counter
+	matched    prometheus.Counter
+	deliveries *prometheus.CounterVec // by how: live, mailbox
+	acks       prometheus.Counter
+	sessions   *prometheus.GaugeVec // by platform
+	users      prometheus.Gauge
+	latency    prometheus.Histogram
+	unknown    prometheus.Counter
+}
+
+// NewMetrics registers the metrics; a nil r keeps them to itself.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	f := promauto.With(r)
+	return &Metrics{
+		campaigns: f.NewCounter(prometheus.CounterOpts{Name: "crier_campaigns_total", Help: "Pushes accepted."}),
+		matched:   f.NewCounter(prometheus.CounterOpts{Name: "crier_matched_total", Help: "Accounts that pushes matched."}),
+		deliveries: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crier_deliveries_total", Help: "Messages handed to connections, live or from the mailbox.",
+		}, []string{"from"}),
+		acks: f.NewCounter(prometheus.CounterOpts{Name: "crier_acks_total", Help: "Acknowledgements taken into the log."}),
+		sessions: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "crier_sessions", Help: "Live sessions of the connections of this node.",
+		}, []string{"platform"}),
+		users: f.NewGauge(prometheus.GaugeOpts{Name: "crier_user_actors", Help: "Active user actors."}),
+		latency: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "crier_online_latency_seconds", Help: "Seconds from the acceptance of a push to the hand-over to a connection, live deliveries only.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
+		}),
+		unknown: f.NewCounter(prometheus.CounterOpts{Name: "crier_unknown_messages_total", Help: "Messages that an actor did not understand."}),
+	}
+}
+
+func (m *Metrics) sessionGauge(p crier.Platform) prometheus.Gauge {
+	return m.sessions.WithLabelValues(string(p))
+}

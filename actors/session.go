@@ -1,0 +1,182 @@
+package actors
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/crier-im/crier"
+)
+
+const (
+	// reattachWithin is how long a session looks for its user actor after that one has ended.
+	reattachWithin = 10 * time.Second
+	// reattachJitter spreads the sessions of a partition that has moved.
+	reattachJitter = 500 * time.Millisecond
+)
+
+// session is the actor of one connection, on the node that terminates it.
+type session struct {
+	dir     Directory
+	metrics *Metrics
+	log     *slog.Logger
+	login   crier.Login
+	conn    crier.Conn
+	user    *actor.PID
+	cursor  uint64            // the last message that was handed to the connection
+	held    []*crier.Delivery // came before begin
+	begun   bool              // Connect has returned
+	state   *moveSession      // what the client said last of foreground and background
+	ending  bool
+	cancel  context.CancelFunc // of an attempt to attach again
+}
+
+// begin lets messages through: Connect returns.
+type begin struct{ user *actor.PID }
+
+// reattached is the end of an attempt to attach again.
+type reattached struct {
+	user *actor.PID
+	err  error
+}
+
+// closed is the end of the connection.
+type closed struct{}
+
+// Receive takes one message.
+func (s *session) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		s.metrics.sessionGauge(s.login.Platform).Inc()
+	case *actor.Stopped:
+		s.metrics.sessionGauge(s.login.Platform).Dec()
+		if s.cancel != nil {
+			s.cancel()
+		}
+	case begin:
+		s.onBegin(ctx, m.user)
+	case *crier.Delivery:
+		s.onDelivery(m)
+	case acknowledge:
+		s.toUser(ctx, m)
+	case moveSession:
+		s.state = &m
+		s.toUser(ctx, m)
+	case closeSession:
+		s.conn.Close(m.reason)
+		s.onClosed(ctx)
+	case closed:
+		s.onClosed(ctx)
+	case *actor.Terminated:
+		s.onUserGone(ctx, m.Who)
+	case reattached:
+		s.onReattached(ctx, m)
+	default:
+		unknownMessage(ctx, s.metrics)
+	}
+}
+
+func (s *session) onBegin(ctx actor.Context, user *actor.PID) {
+	s.begun, s.user = true, user
+	ctx.Watch(user)
+	for _, d := range s.held {
+		s.onDelivery(d)
+	}
+	s.held = nil
+}
+
+// onDelivery hands a message to the connection, which has its own bounded queue.
+func (s *session) onDelivery(d *crier.Delivery) {
+	switch {
+	case !s.begun:
+		s.held = append(s.held, d) // bounded by the messages in flight
+	case d.Seq > s.cursor:
+		s.cursor = d.Seq
+		s.conn.Deliver(d)
+		if !d.Kept {
+			s.metrics.latency.Observe(time.Since(d.Accepted).Seconds())
+		}
+	}
+}
+
+func (s *session) toUser(ctx actor.Context, msg any) {
+	if s.user != nil {
+		ctx.Send(s.user, msg)
+	}
+}
+
+func (s *session) onClosed(ctx actor.Context) {
+	if s.ending {
+		return
+	}
+	s.ending = true
+	s.toUser(ctx, detachSession{s.login.Session})
+	ctx.Stop(ctx.Self())
+}
+
+// onUserGone attaches again: the partition has moved, or was restarted.
+func (s *session) onUserGone(ctx actor.Context, who *actor.PID) {
+	if s.ending || s.user == nil || !s.user.Equal(who) {
+		return
+	}
+	s.user = nil
+	self, root := ctx.Self(), ctx.ActorSystem().Root
+	c, cancel := context.WithTimeout(context.Background(), reattachWithin)
+	s.cancel = cancel
+	m := attachSession{s.login, self, s.cursor}
+	go func() { // ends with c
+		defer cancel()
+		select {
+		case <-time.After(rand.N(reattachJitter)):
+		case <-c.Done():
+		}
+		answer, err := s.dir.Request(c, crier.KindUser, crier.UserIdentity(s.login.App, s.login.User), m)
+		r := reattached{err: err}
+		if a, ok := answer.(attached); ok {
+			r.user = a.user
+		}
+		root.Send(self, r)
+	}()
+}
+
+func (s *session) onReattached(ctx actor.Context, m reattached) {
+	switch {
+	case s.ending:
+	case m.err != nil || m.user == nil:
+		s.log.Debug("a session could not attach again", "err", m.err)
+		s.conn.Close(crier.CloseMoved)
+		s.onClosed(ctx)
+	default:
+		s.user = m.user
+		ctx.Watch(m.user)
+		if s.state != nil {
+			ctx.Send(m.user, *s.state)
+		}
+	}
+}
+
+// sessionHandle is what the gateway holds of a session. It implements crier.Session.
+type sessionHandle struct {
+	root *actor.RootContext
+	pid  *actor.PID
+	id   crier.SessionID
+}
+
+// Acknowledge tells the user actor what the receiver has.
+func (h sessionHandle) Acknowledge(seqs []uint64, cumulative bool) {
+	h.root.Send(h.pid, acknowledge{h.id, seqs, cumulative})
+}
+
+// Foreground tells that the app is in front.
+func (h sessionHandle) Foreground() { h.root.Send(h.pid, moveSession{session: h.id}) }
+
+// Background tells that the app is not in front; unread is the badge base.
+func (h sessionHandle) Background(unread int) {
+	h.root.Send(h.pid, moveSession{session: h.id, background: true, unread: unread})
+}
+
+// Closed ends the session.
+func (h sessionHandle) Closed(crier.CloseReason) { h.root.Send(h.pid, closed{}) }

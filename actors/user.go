@@ -1,0 +1,354 @@
+package actors
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/crier-im/crier"
+)
+
+const (
+	// userIdle is how long a user actor without a session stays.
+	userIdle = 30 * time.Second
+	// mailboxPage is how many messages are read from the mailbox at a time.
+	mailboxPage = 32
+	// onlineMost bounds the messages for online accounts that wait while a session catches up with
+	// its mailbox. One more, and the session is closed as slow: they would be lost in silence.
+	onlineMost = 256
+)
+
+func userProps(d Deps, key userKey, parent *actor.PID) *actor.Props {
+	return actor.PropsFromProducer(func() actor.Actor {
+		return &user{Deps: d, key: key, parent: parent}
+	})
+}
+
+// user is the actor of one account while it has sessions. It delivers to each
+// in the order of the campaigns, and takes their acknowledgements.
+type user struct {
+	Deps
+	key      userKey
+	parent   *actor.PID
+	ordinal  uint32
+	sessions []*userSession
+	entering int // logins whose account is being created
+	creating sync.WaitGroup
+}
+
+// userSession is what a user knows of one of its sessions.
+type userSession struct {
+	login      crier.Login
+	pid        *actor.PID
+	since      time.Time
+	background bool
+	unread     int
+	// cursor is the last campaign that was sent, or passed over.
+	cursor uint64
+	// unacked are the kept messages that were sent and not acknowledged, ascending.
+	unacked []uint64
+	// caughtUp: the mailbox has nothing over cursor; new kept messages are sent as they come.
+	caughtUp bool
+	// waiting are messages for online accounts that came before the session had caught up, ascending.
+	waiting []*crier.Delivery
+}
+
+// loginDone continues a login whose account has been created.
+type loginDone struct {
+	attach attachSession
+	sender *actor.PID
+	err    error
+}
+
+// Receive takes one message.
+func (u *user) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Started:
+		u.Metrics.users.Inc()
+		ctx.SetReceiveTimeout(userIdle)
+	case *actor.Stopped:
+		u.creating.Wait()
+		u.Metrics.users.Dec()
+	case *actor.ReceiveTimeout:
+		if u.entering > 0 {
+			ctx.SetReceiveTimeout(userIdle)
+		} else if len(u.sessions) == 0 {
+			ctx.Send(u.parent, passivate{u.key, ctx.Self()})
+		}
+	case *actor.Terminated:
+		u.onSessionGone(ctx, func(s *userSession) bool { return s.pid.Equal(m.Who) })
+	case attachSession:
+		u.onAttach(ctx, m)
+	case loginDone:
+		u.onLoginDone(ctx, m)
+	case *deliver:
+		u.onDeliver(ctx, m.delivery)
+	case acknowledge:
+		u.onAcknowledge(ctx, m)
+	case moveSession:
+		u.onMove(ctx, m)
+	case detachSession:
+		u.onSessionGone(ctx, func(s *userSession) bool { return s.login.Session == m.session })
+	case endSessions:
+		u.onEnd(ctx, m.reason)
+	default:
+		unknownMessage(ctx, u.Metrics)
+	}
+}
+
+// onAttach is a login. An account that does not exist yet is created first.
+func (u *user) onAttach(ctx actor.Context, m attachSession) {
+	accounts, err := u.Replica.Accounts(u.key.app, []crier.UserID{u.key.user})
+	if err != nil {
+		ctx.Respond(failed{err})
+		return
+	}
+	if accounts[0] != nil {
+		u.enter(ctx, m, ctx.Sender(), accounts[0])
+		return
+	}
+	u.entering++
+	sender, self, root := ctx.Sender(), ctx.Self(), ctx.ActorSystem().Root
+	u.creating.Go(func() {
+		c, cancel := context.WithTimeout(context.Background(), commandTimeout)
+		defer cancel()
+		err := u.Replica.ChangeAccounts(c, u.key.app, []crier.Change{{Op: crier.OpLogin, User: u.key.user}})
+		root.Send(self, loginDone{m, sender, err})
+	})
+}
+
+func (u *user) onLoginDone(ctx actor.Context, m loginDone) {
+	u.entering--
+	accounts, err := u.Replica.Accounts(u.key.app, []crier.UserID{u.key.user})
+	switch {
+	case m.err != nil:
+		ctx.Send(m.sender, failed{m.err})
+	case err != nil:
+		ctx.Send(m.sender, failed{err})
+	case accounts[0] == nil: // deleted in between
+		ctx.Send(m.sender, failed{crier.Errorf(crier.CodeAccountMissing, "account %s was deleted", crier.Quote(string(u.key.user)))})
+	default:
+		u.enter(ctx, m.attach, m.sender, accounts[0])
+	}
+}
+
+// enter takes the session in. The partition learns of it before the mailbox is
+// read, so that a campaign is either in what is read or delivered live, or both, and
+// then the cursor tells.
+func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, account *crier.Account) {
+	app := u.System.App(u.key.app)
+	switch {
+	case app == nil || app.Disabled:
+		ctx.Send(sender, failed{crier.Errorf(crier.CodeAppDisabled, "app %d is disabled", u.key.app)})
+		return
+	case !account.NotBefore.IsZero() && m.login.SigTime.Unix() <= account.NotBefore.Unix():
+		ctx.Send(sender, failed{crier.Errorf(crier.CodeSigRevoked, "the account was kicked at %s; sign a new usersig", account.NotBefore.Format(time.RFC3339))})
+		return
+	}
+	u.ordinal = account.Ordinal
+	u.evict(ctx, app, &m.login)
+	ctx.CancelReceiveTimeout()
+	s := &userSession{login: m.login, pid: m.session, since: time.Now(), cursor: m.cursor}
+	u.sessions = append(u.sessions, s)
+	ctx.Watch(m.session)
+	u.tellPartition(ctx)
+	ctx.Send(sender, attached{ctx.Self()})
+	u.catchUp(ctx, s)
+}
+
+// evict closes the sessions that the app's policy does not allow beside a new
+// one. A session that attaches again takes its own place.
+func (u *user) evict(ctx actor.Context, app *crier.App, login *crier.Login) {
+	gone := func(s *userSession) bool {
+		if s.login.Session == login.Session {
+			return true
+		}
+		switch app.Sessions {
+		case crier.OnePerAccount:
+		case crier.ManySessions:
+			return false
+		default:
+			if s.login.Platform != login.Platform {
+				return false
+			}
+		}
+		ctx.Send(s.pid, closeSession{crier.CloseReplaced})
+		return true
+	}
+	u.sessions = slices.DeleteFunc(u.sessions, gone)
+	if most := app.Limits.SessionsPerUser; most > 0 && len(u.sessions) >= most {
+		for _, s := range u.sessions[:len(u.sessions)-most+1] {
+			ctx.Send(s.pid, closeSession{crier.CloseReplaced})
+		}
+		u.sessions = slices.Delete(u.sessions, 0, len(u.sessions)-most+1)
+	}
+}
+
+func (u *user) tellPartition(ctx actor.Context) {
+	m := sessionsChanged{user: u.key, pid: ctx.Self(), ordinal: u.ordinal}
+	for _, s := range u.sessions {
+		state := crier.Online
+		if s.background {
+			state = crier.PushOnline
+		}
+		m.sessions = append(m.sessions, crier.SessionPresence{
+			ID: s.login.Session, Platform: s.login.Platform, State: state, Since: s.since,
+		})
+	}
+	if len(u.sessions) == 0 {
+		ctx.SetReceiveTimeout(userIdle)
+	}
+	ctx.Send(u.parent, m)
+}
+
+// catchUp sends what the mailbox has over the session's cursor, as far as the
+// bound of unacknowledged messages allows.
+func (u *user) catchUp(ctx actor.Context, s *userSession) {
+	for !s.caughtUp {
+		room := u.inFlight() - len(s.unacked)
+		if room <= 0 {
+			return
+		}
+		limit := min(room, mailboxPage)
+		page, err := u.Replica.Mailbox(u.key.app, u.ordinal, s.cursor, limit)
+		if err != nil {
+			u.Logger.Error("a mailbox can't be read", slog.Uint64("app", uint64(u.key.app)), slog.Any("err", err))
+			u.drop(ctx, s, crier.CloseInternal)
+			return
+		}
+		s.caughtUp = len(page) < limit
+		for _, c := range page {
+			u.sendWaiting(ctx, s, c.Seq)
+			if c.Expires().After(time.Now()) {
+				u.send(ctx, s, crier.NewDelivery(c, u.language()), "mailbox")
+			}
+			s.cursor = max(s.cursor, c.Seq)
+		}
+	}
+	u.sendWaiting(ctx, s, 1<<63)
+}
+
+// inFlight is how many kept messages a session may have unacknowledged.
+func (u *user) inFlight() int {
+	if app := u.System.App(u.key.app); app != nil && app.Limits.InFlightMessages > 0 {
+		return app.Limits.InFlightMessages
+	}
+	return 1 << 30
+}
+
+func (u *user) language() crier.Language {
+	if app := u.System.App(u.key.app); app != nil {
+		return app.Language
+	}
+	return ""
+}
+
+// sendWaiting sends the messages for online accounts whose place is before seq.
+func (u *user) sendWaiting(ctx actor.Context, s *userSession, before uint64) {
+	for len(s.waiting) > 0 && s.waiting[0].Seq < before {
+		d := s.waiting[0]
+		s.waiting = s.waiting[1:]
+		if d.Seq > s.cursor {
+			u.send(ctx, s, d, "live")
+		}
+	}
+}
+
+// send hands one message to a session, and moves its cursor.
+func (u *user) send(ctx actor.Context, s *userSession, d *crier.Delivery, from string) {
+	s.cursor = d.Seq
+	if d.Kept {
+		s.unacked = append(s.unacked, d.Seq)
+	}
+	u.Metrics.deliveries.WithLabelValues(from).Inc()
+	ctx.Send(s.pid, d)
+}
+
+// onDeliver is a campaign that has just matched the account.
+func (u *user) onDeliver(ctx actor.Context, d *crier.Delivery) {
+	for _, s := range slices.Clone(u.sessions) {
+		switch {
+		case d.Seq <= s.cursor: // was in what the mailbox gave
+		case s.caughtUp && (!d.Kept || len(s.unacked) < u.inFlight()):
+			u.send(ctx, s, d, "live")
+		case d.Kept:
+			s.caughtUp = false // it is in the mailbox; an acknowledgement will make room
+		case len(s.waiting) >= onlineMost:
+			u.drop(ctx, s, crier.CloseSlow)
+		default:
+			i, _ := slices.BinarySearchFunc(s.waiting, d.Seq, func(w *crier.Delivery, seq uint64) int { return cmp.Compare(w.Seq, seq) })
+			s.waiting = slices.Insert(s.waiting, i, d)
+		}
+	}
+}
+
+// onAcknowledge takes the acknowledgements of messages that were sent to the
+// session; others are ignored.
+func (u *user) onAcknowledge(ctx actor.Context, m acknowledge) {
+	s := u.find(m.session)
+	if s == nil {
+		return
+	}
+	var acked []uint64
+	if m.cumulative && len(m.seqs) > 0 {
+		n, found := slices.BinarySearch(s.unacked, slices.Max(m.seqs))
+		if found {
+			n++
+		}
+		acked = slices.Clone(s.unacked[:n])
+		s.unacked = slices.Delete(s.unacked, 0, n)
+	} else {
+		for _, seq := range m.seqs {
+			if i, found := slices.BinarySearch(s.unacked, seq); found {
+				acked = append(acked, seq)
+				s.unacked = slices.Delete(s.unacked, i, i+1)
+			}
+		}
+	}
+	for _, seq := range acked {
+		ctx.Send(u.parent, acknowledged{u.key.app, crier.Ack{Seq: seq, Ordinal: u.ordinal}})
+	}
+	u.catchUp(ctx, s)
+}
+
+func (u *user) onMove(ctx actor.Context, m moveSession) {
+	if s := u.find(m.session); s != nil {
+		s.background, s.unread = m.background, m.unread
+		u.tellPartition(ctx)
+	}
+}
+
+func (u *user) onEnd(ctx actor.Context, reason crier.CloseReason) {
+	for _, s := range u.sessions {
+		ctx.Send(s.pid, closeSession{reason})
+	}
+	u.sessions = nil
+	u.tellPartition(ctx)
+}
+
+func (u *user) drop(ctx actor.Context, s *userSession, reason crier.CloseReason) {
+	ctx.Send(s.pid, closeSession{reason})
+	u.onSessionGone(ctx, func(other *userSession) bool { return other == s })
+}
+
+func (u *user) onSessionGone(ctx actor.Context, gone func(*userSession) bool) {
+	before := len(u.sessions)
+	u.sessions = slices.DeleteFunc(u.sessions, gone)
+	if len(u.sessions) != before {
+		u.tellPartition(ctx)
+	}
+}
+
+func (u *user) find(id crier.SessionID) *userSession {
+	for _, s := range u.sessions {
+		if s.login.Session == id {
+			return s
+		}
+	}
+	return nil
+}

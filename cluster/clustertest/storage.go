@@ -1,0 +1,108 @@
+// Package clustertest has fakes for tests of clusters: storage in memory, and a
+// partition actor that proposes what it is sent.
+package clustertest
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/hashicorp/raft"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/cluster"
+)
+
+// Storage is cluster.Storage in memory; it outlives the nodes that use it, so
+// that a test can restart one.
+type Storage struct {
+	mu     sync.Mutex
+	stores map[crier.PartitionID]*raft.InmemStore
+	snaps  map[crier.PartitionID]*raft.InmemSnapshotStore
+	States map[crier.PartitionID]*State
+}
+
+// NewStorage returns empty storage.
+func NewStorage() *Storage {
+	return &Storage{
+		stores: make(map[crier.PartitionID]*raft.InmemStore),
+		snaps:  make(map[crier.PartitionID]*raft.InmemSnapshotStore),
+		States: make(map[crier.PartitionID]*State),
+	}
+}
+
+func (s *Storage) store(p crier.PartitionID) *raft.InmemStore {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stores[p] == nil {
+		s.stores[p], s.snaps[p] = raft.NewInmemStore(), raft.NewInmemSnapshotStore()
+		s.States[p] = new(State)
+	}
+	return s.stores[p]
+}
+
+// LogStore is cluster.Storage's.
+func (s *Storage) LogStore(p crier.PartitionID) raft.LogStore { return s.store(p) }
+
+// StableStore is cluster.Storage's.
+func (s *Storage) StableStore(p crier.PartitionID) raft.StableStore { return s.store(p) }
+
+// SnapshotStore is cluster.Storage's.
+func (s *Storage) SnapshotStore(p crier.PartitionID) raft.SnapshotStore {
+	s.store(p)
+	return s.snaps[p]
+}
+
+// FSM is cluster.Storage's.
+func (s *Storage) FSM(p crier.PartitionID) raft.FSM {
+	s.store(p)
+	return s.States[p]
+}
+
+// State is a state machine that counts its commands and answers with the count.
+// The command "fail" is answered with an error.
+type State struct {
+	mu    sync.Mutex
+	count int
+}
+
+// Apply counts.
+func (s *State) Apply(e *raft.Log) any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if string(e.Data) == "fail" {
+		return crier.Errorf(crier.CodePushOff, "told to fail")
+	}
+	s.count++
+	return s.count
+}
+
+// Snapshot is not used in tests: their logs are short.
+func (s *State) Snapshot() (raft.FSMSnapshot, error) { return nil, raft.ErrNothingNewToSnapshot }
+
+// Restore is not used in tests.
+func (s *State) Restore(io.ReadCloser) error { return raft.ErrUnsupportedProtocol }
+
+// Host is cluster.Host: its partition actors propose each []byte that they are
+// sent and answer with the result, or with a Failure.
+type Host struct{}
+
+// PartitionProps is cluster.Host's.
+func (Host) PartitionProps(_ crier.PartitionID, g *cluster.Group) *actor.Props {
+	return actor.PropsFromFunc(func(c actor.Context) {
+		if command, ok := c.Message().([]byte); ok {
+			result, err := g.Apply(context.Background(), command)
+			if err != nil {
+				result = Failure{err}
+			}
+			c.Respond(result)
+		}
+	})
+}
+
+// Failure is an answer that stands for an error.
+type Failure struct{ Err error }
+
+// Failure returns the error.
+func (f Failure) Failure() error { return f.Err }

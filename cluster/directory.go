@@ -1,0 +1,77 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/crier-im/crier"
+)
+
+const (
+	// firstPause and lastPause bound the wait before a leader is looked up again.
+	firstPause = 5 * time.Millisecond
+	lastPause  = 200 * time.Millisecond
+)
+
+// failure is an answer that stands for an error.
+type failure interface{ Failure() error }
+
+// Request sends msg to the virtual actor and waits for its answer; an answer with
+// a method Failure comes back as its error. While there is no leader, or the message reached nobody,
+// it looks again, until ctx ends. A message that may have been taken is not sent twice: then the outcome is
+// unknown, which is crier.CodeTimeout. Actors must not call it from Receive, since it blocks.
+func (n *Node) Request(ctx context.Context, kind, identity string, msg any) (any, error) {
+	if _, ok := crier.PartitionOfIdentity(kind, identity, n.cfg.Partitions); !ok {
+		return nil, crier.Errorf(crier.CodeInternal, "there is no actor of kind %q named %s", kind, crier.Quote(identity))
+	}
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := fmt.Errorf("no leader")
+		if pid := n.cluster.Get(identity, kind); pid != nil {
+			var answer any
+			if answer, err = n.ask(ctx, pid, msg); err == nil {
+				if f, ok := answer.(failure); ok {
+					return nil, f.Failure()
+				}
+				return answer, nil
+			}
+			if !errors.Is(err, actor.ErrDeadLetter) {
+				return nil, unknown(err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, unknown(errors.Join(err, ctx.Err()))
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+	}
+}
+
+// ask waits for one answer until the deadline of ctx.
+func (n *Node) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
+	timeout := time.Minute
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = time.Until(deadline)
+	}
+	if timeout <= 0 {
+		return nil, context.DeadlineExceeded
+	}
+	future := n.system.Root.RequestFuture(pid, msg, timeout)
+	stop := context.AfterFunc(ctx, func() { n.system.Root.Send(future.PID(), canceled{}) })
+	defer stop()
+	answer, err := future.Result()
+	if _, ok := answer.(canceled); ok {
+		return nil, ctx.Err()
+	}
+	return answer, err
+}
+
+// canceled completes the future of a request whose caller no longer waits.
+type canceled struct{}
+
+// Partitions returns P.
+func (n *Node) Partitions() int { return n.cfg.Partitions }

@@ -1,0 +1,184 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/crier-im/crier"
+)
+
+const (
+	// inFlight bounds the commands of a group that are on their way to the log; more wait for a place.
+	// Past it raft only adds latency, and leaders get lost (engines: admission control).
+	inFlight = 256
+	// aloneTimeout replaces raft's election timeouts in a group whose only voter is this node: there is nobody
+	// to wait for. A group that grows must reload the configured ones.
+	aloneTimeout = 50 * time.Millisecond
+	// enqueueTimeout bounds how long raft may take to accept a command into its queue.
+	enqueueTimeout = 2 * time.Second
+)
+
+// ErrNotLeader is the error of a command that came to a node that does not
+// lead the group: it has changed nothing. It carries crier.CodeTimeout.
+var ErrNotLeader = fmt.Errorf("this node does not lead the group: %w", crier.CodeTimeout)
+
+// Group is one raft group on this node. Safe for concurrent use.
+type Group struct {
+	id      crier.PartitionID
+	raft    *raft.Raft
+	leads   chan bool // from raft: leadership won and lost
+	places  chan struct{}
+	metrics *metrics
+
+	mu      sync.RWMutex // guards closing against pending
+	closing bool
+	pending sync.WaitGroup
+}
+
+// openGroup starts a group. A group without any state begins with this node as
+// its only voter.
+func openGroup(cfg *Config, p crier.PartitionID, s Storage, m *metrics) (*Group, error) {
+	g := &Group{id: p, leads: make(chan bool, 16), places: make(chan struct{}, inFlight), metrics: m}
+	address, transport := cfg.Transport(p)
+	logs, stable, snaps := s.LogStore(p), s.StableStore(p), s.SnapshotStore(p)
+	rc := g.raftConfig(cfg)
+	alone, err := g.bootstrap(rc, address, logs, stable, snaps, transport)
+	if err != nil {
+		return nil, fmt.Errorf("start group %s: %w", p, err)
+	}
+	if alone {
+		rc.HeartbeatTimeout, rc.ElectionTimeout, rc.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
+	}
+	if g.raft, err = raft.NewRaft(rc, s.FSM(p), logs, stable, snaps, transport); err != nil {
+		return nil, fmt.Errorf("start group %s: %w", p, err)
+	}
+	return g, nil
+}
+
+func (g *Group) raftConfig(cfg *Config) *raft.Config {
+	rc := raft.DefaultConfig()
+	rc.LocalID = raft.ServerID(cfg.NodeID)
+	rc.HeartbeatTimeout, rc.ElectionTimeout = cfg.HeartbeatTimeout, cfg.HeartbeatTimeout
+	rc.LeaderLeaseTimeout = cfg.HeartbeatTimeout / 2
+	rc.CommitTimeout = cfg.CommitTimeout
+	rc.MaxAppendEntries = 256
+	rc.BatchApplyCh = true
+	rc.SnapshotInterval = 30 * time.Second
+	rc.SnapshotThreshold = 8192
+	rc.TrailingLogs = 10_000
+	rc.NoSnapshotRestoreOnStart = true
+	rc.NoLegacyTelemetry = true
+	rc.NotifyCh = g.leads
+	rc.Logger = hclog.New(&hclog.LoggerOptions{
+		Name: "raft", Level: hclog.Warn, DisableTime: true,
+		Output: lineWriter{cfg.Logger.With("component", "raft", "partition", g.id.String())},
+	})
+	return rc
+}
+
+// bootstrap makes this node the only voter of a new group, and reports whether it
+// is the only voter of it now.
+func (g *Group) bootstrap(rc *raft.Config, address raft.ServerAddress, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, t raft.Transport) (alone bool, err error) {
+	exists, err := raft.HasExistingState(logs, stable, snaps)
+	if err != nil {
+		return false, err
+	}
+	self := raft.Configuration{Servers: []raft.Server{{ID: rc.LocalID, Address: address}}}
+	if !exists {
+		return true, raft.BootstrapCluster(rc, logs, stable, snaps, t, self)
+	}
+	configuration := self
+	if metas, err := snaps.List(); err != nil {
+		return false, err
+	} else if len(metas) > 0 {
+		configuration = metas[0].Configuration
+	}
+	return len(configuration.Servers) == 1 && configuration.Servers[0].ID == rc.LocalID, nil
+}
+
+// Apply sends a command to the group's log and blocks until it is committed and
+// applied here, or ctx ends, when its outcome is unknown (crier.CodeTimeout). It returns
+// what the state machine answered; an answer that is an error is returned as the error.
+func (g *Group) Apply(ctx context.Context, command []byte) (any, error) {
+	started := time.Now()
+	select {
+	case g.places <- struct{}{}:
+	case <-ctx.Done():
+		return nil, unknown(ctx.Err())
+	}
+	future, done := g.enqueue(command)
+	select {
+	case err := <-done:
+		if err != nil {
+			return nil, translate(err)
+		}
+		g.metrics.apply.Observe(time.Since(started).Seconds())
+		if err, ok := future.Response().(error); ok {
+			return nil, err
+		}
+		return future.Response(), nil
+	case <-ctx.Done():
+		return nil, unknown(ctx.Err())
+	}
+}
+
+// enqueue hands a command to raft. It frees the place when raft has answered,
+// which it does at a commit or a loss of leadership.
+func (g *Group) enqueue(command []byte) (raft.ApplyFuture, <-chan error) {
+	done := make(chan error, 1)
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.closing {
+		<-g.places
+		done <- raft.ErrRaftShutdown
+		return nil, done
+	}
+	future := g.raft.Apply(command, enqueueTimeout)
+	g.pending.Go(func() {
+		done <- future.Error()
+		<-g.places
+	})
+	return future, done
+}
+
+// Barrier blocks until everything that was committed before it is applied here.
+func (g *Group) Barrier(timeout time.Duration) error {
+	return translate(g.raft.Barrier(timeout).Error())
+}
+
+// IsLeader reports whether this node leads the group, as far as it knows.
+func (g *Group) IsLeader() bool { return g.raft.State() == raft.Leader }
+
+// Term returns the group's current term.
+func (g *Group) Term() uint64 { return g.raft.CurrentTerm() }
+
+// close refuses new commands, waits for those under way while raft still runs
+// (a raft that has shut down leaves what is in its queue unanswered), and shuts the group down.
+func (g *Group) close() error {
+	g.mu.Lock()
+	g.closing = true
+	g.mu.Unlock()
+	g.pending.Wait()
+	return g.raft.Shutdown().Error()
+}
+
+// translate turns raft's errors into ours.
+func translate(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrRaftShutdown):
+		return ErrNotLeader
+	}
+	return unknown(err)
+}
+
+func unknown(err error) error {
+	return &crier.Error{Code: crier.CodeTimeout, Info: crier.CodeTimeout.Text(), Err: err}
+}

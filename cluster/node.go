@@ -1,0 +1,276 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/asynkron/protoactor-go/cluster"
+	"github.com/asynkron/protoactor-go/remote"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crier-im/crier"
+	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
+)
+
+const (
+	// barrierTimeout bounds how long a new leader may take to apply what was committed before it.
+	barrierTimeout = time.Minute
+	// startersAtOnce is how many groups start at a time: a start is a few synced writes.
+	startersAtOnce = 16
+	// endpointQueue is protoactor's queue to another node; its default allocates 16 MB each.
+	endpointQueue = 4096
+)
+
+var errNoClients = errors.New("every node of Crier is a member")
+
+// Node is this node's part of the cluster. Safe for concurrent use.
+type Node struct {
+	cfg      Config
+	log      *slog.Logger
+	host     Host
+	metrics  *metrics
+	system   *actor.ActorSystem
+	cluster  *cluster.Cluster
+	provider *provider
+	table    *routingTable
+	gossip   *gossip
+	groups   map[crier.PartitionID]*Group
+	watchers sync.WaitGroup
+	stop     chan struct{}
+
+	mu    sync.RWMutex
+	local map[crier.PartitionID]*actor.PID // actors of the groups that this node leads
+}
+
+// Open starts a node: the actor system, gossip, and every raft group. It returns when all have started;
+// WaitForReady tells when they are led. Errors say which part failed.
+func Open(ctx context.Context, cfg Config, s Storage, host Host) (*Node, error) {
+	cfg.setDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("cluster configuration: %w", err)
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Logger.With("component", "cluster"), host: host, metrics: newMetrics(cfg.Registerer),
+		table: newRoutingTable(), groups: make(map[crier.PartitionID]*Group), stop: make(chan struct{}),
+		local: make(map[crier.PartitionID]*actor.PID),
+	}
+	if err := n.open(ctx, s); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context, s Storage) error {
+	if err := n.openActors(); err != nil {
+		return err
+	}
+	self := &clusterv1.NodeMeta{ActorAddress: n.system.Address(), ActorSystem: n.system.ID}
+	var err error
+	if n.gossip, err = openGossip(&n.cfg, n.table, self, n.provider.update); err != nil {
+		return err
+	}
+	return n.openGroups(ctx, s)
+}
+
+// openActors starts the actor system and protoactor's cluster on it.
+func (n *Node) openActors() error {
+	host, text, err := net.SplitHostPort(n.cfg.ActorListen)
+	if err != nil {
+		return fmt.Errorf("actor address: %w", err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return fmt.Errorf("actor address: %w", err)
+	}
+	probe, err := net.Listen("tcp", n.cfg.ActorListen) // protoactor panics where it can't listen
+	if err != nil {
+		return fmt.Errorf("listen for actors: %w", err)
+	}
+	if err := probe.Close(); err != nil {
+		return err
+	}
+	logger := slog.New(quietHandler{n.cfg.Logger.With("component", "protoactor").Handler()})
+	n.system = actor.NewActorSystemWithConfig(actor.Configure(
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger })))
+	n.provider = &provider{started: make(chan struct{})}
+	rc := remote.Configure(host, port, remote.WithEndpointWriterQueueSize(endpointQueue))
+	n.cluster = cluster.New(n.system, cluster.Configure("crier", n.provider, lookup{n}, rc))
+	n.watchers.Go(n.cluster.StartMember) // sleeps a second after it has started
+	<-n.provider.started
+	return nil
+}
+
+// openGroups starts the groups, several at a time, and watches their leaders.
+func (n *Node) openGroups(ctx context.Context, s Storage) error {
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(startersAtOnce)
+	for _, p := range n.allGroups() {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			g, err := openGroup(&n.cfg, p, s, n.metrics)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			n.groups[p] = g
+			mu.Unlock()
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for _, g := range n.groups {
+		n.watchers.Go(func() { n.watch(g) })
+	}
+	return nil
+}
+
+func (n *Node) allGroups() []crier.PartitionID {
+	all := []crier.PartitionID{crier.SystemPartition}
+	for i := range n.cfg.Partitions {
+		all = append(all, crier.PartitionID(i))
+	}
+	return all
+}
+
+// watch follows the leadership of a group until the node closes, and starts and
+// stops its actor with it.
+func (n *Node) watch(g *Group) {
+	for {
+		select {
+		case leads := <-g.leads:
+			n.metrics.changes.Inc()
+			if leads {
+				n.lead(g)
+			} else {
+				n.follow(g)
+			}
+		case <-n.stop:
+			n.follow(g)
+			return
+		}
+	}
+}
+
+// lead starts the group's actor once the state has everything that was
+// committed before this term.
+func (n *Node) lead(g *Group) {
+	if err := g.Barrier(barrierTimeout); err != nil {
+		n.log.Debug("leadership passed before its barrier", "partition", g.id, "err", err)
+		return
+	}
+	pid, err := n.system.Root.SpawnNamed(n.host.PartitionProps(g.id, g), actorName(g.id))
+	if err != nil {
+		n.log.Error("the actor of a partition did not start", "partition", g.id, "err", err)
+		return
+	}
+	n.mu.Lock()
+	n.local[g.id] = pid
+	n.mu.Unlock()
+	n.metrics.leaders.Inc()
+	n.gossip.announce(g.id, leader{n.cfg.NodeID, g.Term()})
+}
+
+// follow withdraws the group's actor and waits for its end.
+func (n *Node) follow(g *Group) {
+	n.mu.Lock()
+	pid := n.local[g.id]
+	delete(n.local, g.id)
+	n.mu.Unlock()
+	if pid == nil {
+		return
+	}
+	n.metrics.leaders.Dec()
+	n.gossip.announce(g.id, leader{"", g.Term()})
+	if err := n.system.Root.StopFuture(pid).Wait(); err != nil {
+		n.log.Warn("the actor of a partition did not stop in time", "partition", g.id, "err", err)
+	}
+}
+
+func actorName(p crier.PartitionID) string { return "partition-" + p.String() }
+
+// partitionPID returns the actor of a partition on its leader, nil if none is known.
+func (n *Node) partitionPID(p crier.PartitionID) *actor.PID {
+	n.mu.RLock()
+	pid := n.local[p]
+	n.mu.RUnlock()
+	if pid != nil {
+		return pid
+	}
+	node := n.table.leader(p)
+	if node == "" || node == n.cfg.NodeID {
+		return nil
+	}
+	m, ok := n.gossip.member(node)
+	if !ok {
+		return nil
+	}
+	return actor.NewPID(m.ActorAddress, actorName(p))
+}
+
+// Group returns this node's replica of a group.
+func (n *Node) Group(p crier.PartitionID) *Group { return n.groups[p] }
+
+// ActorSystem returns the node's actor system.
+func (n *Node) ActorSystem() *actor.ActorSystem { return n.system }
+
+// Members returns the nodes that gossip believes alive, this one included.
+func (n *Node) Members() []Member { return n.gossip.all() }
+
+// Ready returns nil once every group has a leader with its actor, else which
+// one has none.
+func (n *Node) Ready() error {
+	for _, p := range n.allGroups() {
+		if n.partitionPID(p) == nil {
+			return fmt.Errorf("partition %s has no leader", p)
+		}
+	}
+	return nil
+}
+
+// WaitForReady blocks until Ready, or ctx ends.
+func (n *Node) WaitForReady(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := n.Ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// Close stops the node: its actors, then gossip, then the raft groups, then the
+// actor system. The storage may be closed after it.
+func (n *Node) Close() error {
+	var errs []error
+	close(n.stop)
+	n.watchers.Wait()
+	if n.gossip != nil {
+		errs = append(errs, n.gossip.close())
+	}
+	for _, g := range n.groups {
+		errs = append(errs, g.close())
+	}
+	if n.cluster != nil {
+		n.cluster.Gossip.Shutdown()
+		n.cluster.Shutdown(false)
+	}
+	return errors.Join(errs...)
+}

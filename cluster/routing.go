@@ -1,0 +1,80 @@
+package cluster
+
+import (
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/crier-im/crier"
+	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
+)
+
+// leader is who leads a group, in which raft term. An empty node means that the
+// leader of the term has stepped down.
+type leader struct {
+	node string
+	term uint64
+}
+
+// routingTable is who leads what, as this node knows it: its own elections and
+// what others gossip come in by the same way, merge. Safe for concurrent use.
+type routingTable struct {
+	mu      sync.RWMutex
+	leaders map[crier.PartitionID]leader
+}
+
+func newRoutingTable() *routingTable {
+	return &routingTable{leaders: make(map[crier.PartitionID]leader)}
+}
+
+// merge takes news and reports whether they were news: a higher term wins, and
+// within a term, that the leader stepped down.
+func (t *routingTable) merge(p crier.PartitionID, l leader) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old, known := t.leaders[p]
+	if known && (l.term < old.term || l.term == old.term && (old.node == "" || l.node != "")) {
+		return false
+	}
+	t.leaders[p] = l
+	return true
+}
+
+// leader returns the node that leads a group, "" if none is known.
+func (t *routingTable) leader(p crier.PartitionID) string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.leaders[p].node
+}
+
+// encode returns the table as gossip.
+func (t *routingTable) encode() []byte {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	all := new(clusterv1.Leaders)
+	for p, l := range t.leaders {
+		all.Leaders = append(all.Leaders, &clusterv1.Leader{Partition: uint32(p), Term: l.term, Node: l.node})
+	}
+	return encode(all)
+}
+
+// decode merges gossip. What can't be read is not for this version.
+func (t *routingTable) decode(gossip []byte) {
+	all := new(clusterv1.Leaders)
+	if proto.Unmarshal(gossip, all) != nil {
+		return
+	}
+	for _, l := range all.GetLeaders() {
+		if l.GetPartition() <= uint32(crier.SystemPartition) {
+			t.merge(crier.PartitionID(l.GetPartition()), leader{l.GetNode(), l.GetTerm()})
+		}
+	}
+}
+
+func encode(m proto.Message) []byte {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		panic("cluster: " + err.Error()) // only invalid UTF-8, which no id has
+	}
+	return b
+}

@@ -1,0 +1,101 @@
+// Package app puts a node of Crier together: storage, cluster, actors and the
+// servers in front of them, started from the disk outwards and stopped in the reverse of
+// their exposure.
+package app
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/actors"
+	"github.com/crier-im/crier/cluster"
+	"github.com/crier-im/crier/persistence"
+)
+
+// Core is a node without its servers: what keeps, decides and delivers.
+type Core struct {
+	Service *actors.Service
+	Store   *persistence.Store
+	Cluster *cluster.Node
+}
+
+// OpenCore opens the data directory and starts the node on it. It returns when
+// every partition is led.
+func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config, r prometheus.Registerer, log *slog.Logger) (_ *Core, err error) {
+	core := new(Core)
+	defer func() {
+		if err != nil {
+			_ = core.Close() // the first error is the one to tell
+		}
+	}()
+	if core.Store, err = persistence.Open(ctx, storage); err != nil {
+		return nil, err
+	}
+	c.NodeID, c.Partitions, c.Registerer, c.Logger = core.Store.NodeID(), core.Store.Partitions(), r, log
+	h := &host{store: core.Store, metrics: actors.NewMetrics(r), log: log, node: make(chan struct{})}
+	if core.Cluster, err = cluster.Open(ctx, c, core.Store, h); err != nil {
+		return nil, err
+	}
+	h.setNode(core.Cluster)
+	if err := core.Cluster.WaitForReady(ctx); err != nil {
+		return nil, err
+	}
+	core.Service = actors.NewService(core.Cluster, core.Store.SystemReplica(nil), core.Cluster.ActorSystem(), h.metrics, log)
+	return core, nil
+}
+
+// Close stops the node and closes the data directory.
+func (c *Core) Close() error {
+	if c.Cluster != nil {
+		if err := c.Cluster.Close(); err != nil {
+			return err
+		}
+	}
+	if c.Store != nil {
+		return c.Store.Close()
+	}
+	return nil
+}
+
+// host makes partition actors for the cluster. It implements cluster.Host.
+type host struct {
+	store   *persistence.Store
+	metrics *actors.Metrics
+	log     *slog.Logger
+	node    chan struct{} // closed once cluster is set
+	cluster *cluster.Node
+}
+
+func (h *host) setNode(n *cluster.Node) {
+	h.cluster = n
+	close(h.node)
+}
+
+// PartitionProps is cluster.Host's.
+func (h *host) PartitionProps(p crier.PartitionID, g *cluster.Group) *actor.Props {
+	if p == crier.SystemPartition {
+		return actors.SystemProps(h.store.SystemReplica(g), h.metrics)
+	}
+	return actors.PartitionProps(actors.Deps{
+		Partition: p, Replica: h.store.Replica(p, g), System: h.store.SystemReplica(nil),
+		Directory: h, Metrics: h.metrics, Logger: h.log,
+	})
+}
+
+// Request is the cluster's: groups are led, and their actors run, before
+// cluster.Open has returned the node.
+func (h *host) Request(ctx context.Context, kind, identity string, msg any) (any, error) {
+	select {
+	case <-h.node:
+		return h.cluster.Request(ctx, kind, identity, msg)
+	case <-ctx.Done():
+		return nil, crier.Errorf(crier.CodeTimeout, "the node is starting")
+	}
+}
+
+// Partitions returns P.
+func (h *host) Partitions() int { return h.store.Partitions() }
