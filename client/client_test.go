@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,13 +28,25 @@ const (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// call is one request that came.
+type call struct {
+	path  string
+	query map[string][]string
+	body  map[string]any
+}
+
 // api answers calls with the answers given, one after another, and keeps what came.
 type api struct {
 	mu      sync.Mutex
 	answers []string // a JSON object, "drop" or "503"
-	paths   []string
-	queries []map[string][]string
-	bodies  []map[string]any
+	came    []call
+}
+
+// calls returns what came; after a dropped answer the handler may still be ending.
+func (a *api) calls() []call {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.came)
 }
 
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -42,7 +55,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	data, _ := io.ReadAll(r.Body)
 	var body map[string]any
 	_ = json.Unmarshal(data, &body)
-	a.paths, a.queries, a.bodies = append(a.paths, r.URL.Path), append(a.queries, r.URL.Query()), append(a.bodies, body)
+	a.came = append(a.came, call{r.URL.Path, r.URL.Query(), body})
 	answer := `{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":""}`
 	if len(a.answers) > 0 {
 		answer, a.answers = a.answers[0], a.answers[1:]
@@ -106,10 +119,11 @@ func TestPush(t *testing.T) {
 		},
 		"Condition": map[string]any{"TagsOr": []any{"vip"}}, "OfflinePushInfo": map[string]any{"Title": "T"},
 	}
-	if a.paths[0] != "/v4/openim/im_push" || !reflect.DeepEqual(a.bodies[0], want) {
-		t.Errorf("%s\n got %v\nwant %v", a.paths[0], a.bodies[0], want)
+	got := a.calls()[0]
+	if got.path != "/v4/openim/im_push" || !reflect.DeepEqual(got.body, want) {
+		t.Errorf("%s\n got %v\nwant %v", got.path, got.body, want)
 	}
-	q := a.queries[0]
+	q := got.query
 	ticket, err := usersig.Parse(q["usersig"][0])
 	if err != nil || ticket.Check(app, "administrator", []string{key}, time.Now()) != nil {
 		t.Errorf("usersig: %v", err)
@@ -131,8 +145,9 @@ func TestPushIsTriedAgainWithTheSameRandom(t *testing.T) {
 	if err != nil || task != "first" {
 		t.Errorf("%q, %v", task, err)
 	}
-	if len(a.bodies) != 3 || a.bodies[0]["MsgRandom"] != a.bodies[1]["MsgRandom"] || a.bodies[0]["MsgRandom"] != a.bodies[2]["MsgRandom"] {
-		t.Errorf("%v", a.bodies)
+	calls := a.calls()
+	if len(calls) != 3 || calls[0].body["MsgRandom"] != calls[1].body["MsgRandom"] || calls[0].body["MsgRandom"] != calls[2].body["MsgRandom"] {
+		t.Errorf("%v", calls)
 	}
 
 	_, c = start(t, repeated) // at the first try it is someone else's
@@ -168,14 +183,14 @@ func TestWhatIsTriedAgain(t *testing.T) {
 			if !errors.Is(err, c.want) || c.want != nil && crier.AsError(err).Info != "because" {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
-			if len(a.paths) != c.tries {
-				t.Errorf("%d tries, want %d", len(a.paths), c.tries)
+			if n := len(a.calls()); n != c.tries {
+				t.Errorf("%d tries, want %d", n, c.tries)
 			}
 		})
 	}
 	a, c := start(t, "drop", "drop")
-	if err := c.Kick(t.Context(), "a"); err == nil || len(a.paths) != 1 {
-		t.Errorf("kick: %d tries, %v", len(a.paths), err)
+	if err := c.Kick(t.Context(), "a"); err == nil || len(a.calls()) != 1 {
+		t.Errorf("kick: %d tries, %v", len(a.calls()), err)
 	}
 }
 
@@ -282,8 +297,8 @@ func TestCommands(t *testing.T) {
 			}
 			var body map[string]any
 			_ = json.Unmarshal([]byte(c.body), &body)
-			if a.paths[0] != "/v4/"+c.path || !reflect.DeepEqual(a.bodies[0], body) {
-				t.Errorf("%s %v", a.paths[0], a.bodies[0])
+			if came := a.calls()[0]; came.path != "/v4/"+c.path || !reflect.DeepEqual(came.body, body) {
+				t.Errorf("%s %v", came.path, came.body)
 			}
 			_, refused := start(t, fail("60010"), fail("60010"))
 			if _, err := c.call(t.Context(), refused); !errors.Is(err, crier.CodeNotAdmin) {
