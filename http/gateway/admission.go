@@ -33,6 +33,7 @@ func newAdmission(trusted []netip.Prefix, l Limits) *admission {
 // begin counts a connection that has yet to log in; false: the address has too many, or has
 // failed too often. Each begin that returned true needs one end.
 func (a *admission) begin(ip netip.Addr, now time.Time) bool {
+	ip = counted(ip)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.roll(now)
@@ -45,6 +46,7 @@ func (a *admission) begin(ip netip.Addr, now time.Time) bool {
 
 // end takes back a begin, when the connection has logged in or has ended.
 func (a *admission) end(ip netip.Addr) {
+	ip = counted(ip)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.logins[ip]--; a.logins[ip] <= 0 {
@@ -54,10 +56,21 @@ func (a *admission) end(ip netip.Addr) {
 
 // failed counts a refused login.
 func (a *admission) failed(ip netip.Addr, now time.Time) {
+	ip = counted(ip)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.roll(now)
 	a.failures[ip]++
+}
+
+// counted returns what is counted as one address: of IPv6 the network of 64 bits, since one host has all of it.
+func counted(ip netip.Addr) netip.Addr {
+	if ip.Is6() {
+		if p, err := ip.WithZone("").Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return ip
 }
 
 func (a *admission) roll(now time.Time) {
