@@ -158,6 +158,7 @@ func BenchmarkBroadcast(b *testing.B) {
 		s.read()
 		defer s.close()
 		b.ReportAllocs()
+		b.ResetTimer()
 		for i := range b.N {
 			data, err := frame.JSON.EncodeServer(frame.NewMessage(broadcastMessage(i)))
 			if err != nil {
