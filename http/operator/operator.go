@@ -1,0 +1,276 @@
+// Package operator is the API of whoever runs Crier: making and changing apps,
+// and looking at tasks. It is opened by the operator's token, not by a UserSig.
+package operator
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/crier-im/crier"
+)
+
+const (
+	// bodyMost bounds a request, in bytes.
+	bodyMost = 64 << 10
+	// graceDefault and graceMost are how long the old key of a rotation still works.
+	graceDefault = 24 * time.Hour
+	graceMost    = 30 * 24 * time.Hour
+)
+
+// Service is what the operator's API needs of the rest of Crier.
+type Service interface {
+	// App returns an app, nil where there is none.
+	App(id crier.AppID) *crier.App
+	// Apps returns every app by id.
+	Apps() []*crier.App
+	// CreateApp adds an app; CodeBadParameter names what is wrong.
+	CreateApp(ctx context.Context, app *crier.App) error
+	// UpdateApp replaces everything of an app but its attribute names.
+	UpdateApp(ctx context.Context, app *crier.App) error
+	// Reports returns the progress of campaigns; CodeUnknownTask names an unknown one.
+	Reports(ctx context.Context, app crier.AppID, tasks []crier.TaskID) ([]crier.Report, error)
+}
+
+// API answers under /v1. Safe for concurrent use.
+type API struct {
+	service Service
+	token   [sha256.Size]byte
+	now     func() time.Time
+}
+
+// New returns an API that the token opens. An empty token opens nothing.
+func New(s Service, token string) *API {
+	a := &API{service: s, token: sha256.Sum256([]byte(token)), now: time.Now}
+	if token == "" {
+		a.token = [sha256.Size]byte{}
+	}
+	return a
+}
+
+// Register adds the API's routes.
+func (a *API) Register(r gin.IRouter) {
+	g := r.Group("/v1", a.authorize)
+	g.GET("/apps", a.list)
+	g.POST("/apps", a.create)
+	g.GET("/apps/:id", a.get)
+	g.PATCH("/apps/:id", a.update)
+	g.POST("/apps/:id/rotate-key", a.rotate)
+	g.GET("/tasks/:id", a.task)
+}
+
+// authorize compares digests, so that the time taken tells nothing of the token.
+func (a *API) authorize(c *gin.Context) {
+	token, ok := strings.CutPrefix(c.GetHeader("Authorization"), "Bearer ")
+	sum := sha256.Sum256([]byte(token))
+	if !ok || token == "" || subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1 {
+		c.Header("WWW-Authenticate", "Bearer")
+		c.AbortWithStatusJSON(http.StatusUnauthorized, gin.H{"error": "the operator's token is missing or wrong"})
+	}
+}
+
+// fail answers an error with the HTTP status that fits its code.
+func fail(c *gin.Context, err error) {
+	e := crier.AsError(err)
+	status := http.StatusInternalServerError
+	switch e.Code {
+	case crier.CodeBadParameter, crier.CodeBadJSON:
+		status = http.StatusBadRequest
+	case crier.CodeUnknownApp, crier.CodeUnknownTask:
+		status = http.StatusNotFound
+	case crier.CodeTimeout:
+		status = http.StatusServiceUnavailable
+	}
+	c.JSON(status, gin.H{"code": int(e.Code), "error": e.Info})
+}
+
+// decode reads the body over v: fields not given stay, unknown ones are refused by name.
+func decode(c *gin.Context, v any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, bodyMost))
+	if err != nil {
+		return crier.Errorf(crier.CodeBadParameter, "the body is over %d bytes, or broke off", bodyMost)
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err = d.Decode(v); err == nil {
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the object")
+		}
+	}
+	if err != nil {
+		return crier.Errorf(crier.CodeBadParameter, "the body: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
+}
+
+// withoutKeys is an app as it is shown: keys are shown when they are made, and
+// never again.
+func withoutKeys(app *crier.App) *crier.App {
+	shown := *app
+	shown.Key, shown.OldKey = "", ""
+	return &shown
+}
+
+func (a *API) list(c *gin.Context) {
+	apps := []*crier.App{}
+	for _, app := range a.service.Apps() {
+		apps = append(apps, withoutKeys(app))
+	}
+	c.JSON(http.StatusOK, gin.H{"apps": apps})
+}
+
+// create adds an app. What is not given has its default: a new key, push
+// switched on, the admin "administrator", the default limits.
+func (a *API) create(c *gin.Context) {
+	app := &crier.App{
+		Key: crier.NewKey(), PushEnabled: true, Admins: []crier.UserID{"administrator"},
+		Limits: crier.DefaultLimits(), CreatedAt: a.now().UTC().Truncate(time.Millisecond),
+	}
+	if err := decode(c, app); err != nil {
+		fail(c, err)
+		return
+	}
+	if err := check(app); err != nil {
+		fail(c, err)
+		return
+	}
+	if err := a.service.CreateApp(c.Request.Context(), app); err != nil {
+		fail(c, err)
+		return
+	}
+	c.JSON(http.StatusCreated, app)
+}
+
+// check refuses what Validate of the vocabulary leaves to whoever takes the app in.
+func check(app *crier.App) error {
+	if err := app.Validate(); err != nil {
+		return err
+	}
+	if len(app.Key) < 16 {
+		return crier.Errorf(crier.CodeBadParameter, "key must have at least 16 characters")
+	}
+	text, err := json.Marshal(app.Limits)
+	if err != nil {
+		return err
+	}
+	var limits map[string]float64
+	if err := json.Unmarshal(text, &limits); err != nil {
+		return err
+	}
+	for name, v := range limits {
+		if v < 0 {
+			return crier.Errorf(crier.CodeBadParameter, "limits.%s must be 0 (unlimited) or more", name)
+		}
+	}
+	return nil
+}
+
+// app returns the app of the path, or answers that there is none.
+func (a *API) app(c *gin.Context) *crier.App {
+	id, err := crier.ParseAppID(c.Param("id"))
+	app := a.service.App(id)
+	if err != nil || app == nil {
+		fail(c, crier.Errorf(crier.CodeUnknownApp, "there is no app %s", crier.Quote(c.Param("id"))))
+		return nil
+	}
+	return app
+}
+
+func (a *API) get(c *gin.Context) {
+	if app := a.app(c); app != nil {
+		c.JSON(http.StatusOK, withoutKeys(app))
+	}
+}
+
+// update changes the fields that are given. The id, the keys, the attribute
+// names and the time of creation have their own ways, or none.
+func (a *API) update(c *gin.Context) {
+	old := a.app(c)
+	if old == nil {
+		return
+	}
+	app := *old
+	app.Admins = append([]crier.UserID(nil), old.Admins...)
+	err := decode(c, &app)
+	if err == nil && (app.ID != old.ID || app.Key != old.Key || app.OldKey != old.OldKey ||
+		!app.OldKeyUntil.Equal(old.OldKeyUntil) || app.AttrNames != old.AttrNames || !app.CreatedAt.Equal(old.CreatedAt)) {
+		err = crier.Errorf(crier.CodeBadParameter, "id, key, old_key, old_key_until, attr_names and created_at can't be changed here")
+	}
+	if err == nil {
+		err = check(&app)
+	}
+	if err == nil {
+		err = a.service.UpdateApp(c.Request.Context(), &app)
+	}
+	if err != nil {
+		fail(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, withoutKeys(&app))
+}
+
+// rotate makes a new key. The old one still checks UserSigs for a grace, so that
+// back ends can change over.
+func (a *API) rotate(c *gin.Context) {
+	old := a.app(c)
+	if old == nil {
+		return
+	}
+	req := struct {
+		Grace *int64 `json:"grace_seconds"`
+	}{}
+	if err := decode(c, &req); err != nil {
+		fail(c, err)
+		return
+	}
+	grace := graceDefault
+	if req.Grace != nil {
+		if *req.Grace < 0 || *req.Grace > int64(graceMost/time.Second) {
+			fail(c, crier.Errorf(crier.CodeBadParameter, "grace_seconds must be 0..%d", int64(graceMost/time.Second)))
+			return
+		}
+		grace = time.Duration(*req.Grace) * time.Second
+	}
+	app := *old
+	app.OldKey, app.OldKeyUntil = old.Key, a.now().Add(grace).UTC().Truncate(time.Second)
+	app.Key = crier.NewKey()
+	if err := a.service.UpdateApp(c.Request.Context(), &app); err != nil {
+		fail(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, gin.H{"id": app.ID, "key": app.Key, "old_key_until": app.OldKeyUntil})
+}
+
+// task tells how far a push is.
+func (a *API) task(c *gin.Context) {
+	task := crier.TaskID(c.Param("id"))
+	app, _, ok := task.Parse()
+	if !ok {
+		fail(c, crier.Errorf(crier.CodeUnknownTask, "TaskId %s is unknown", crier.Quote(string(task))))
+		return
+	}
+	reports, err := a.service.Reports(c.Request.Context(), app, []crier.TaskID{task})
+	if err != nil {
+		fail(c, err)
+		return
+	}
+	r := reports[0]
+	status := map[crier.Status]string{crier.StatusWaiting: "waiting", crier.StatusRunning: "running", crier.StatusDone: "done"}[r.Status]
+	body := gin.H{"task": r.Task, "app": app, "status": status, "total": r.Total, "finished": r.Finished}
+	if !r.Started.IsZero() {
+		body["started"] = r.Started
+	}
+	c.JSON(http.StatusOK, body)
+}

@@ -1,0 +1,170 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/actors"
+	"github.com/crier-im/crier/cluster"
+	crierhttp "github.com/crier-im/crier/http"
+	"github.com/crier-im/crier/http/gateway"
+	"github.com/crier-im/crier/http/operator"
+	"github.com/crier-im/crier/http/rest"
+	"github.com/crier-im/crier/internal/config"
+	"github.com/crier-im/crier/persistence"
+)
+
+// TokenFile is where the operator's token stands in the data directory when the
+// configuration gives none.
+const TokenFile = "operator.token"
+
+// drainTimeout bounds how long a stop waits for connections beyond the time over
+// which it spreads their closing.
+const drainTimeout = 10 * time.Second
+
+// Info is what a running node tells its starter.
+type Info struct {
+	URL           string // of the APIs and the gateway
+	AdminURL      string // of pprof and metrics; empty: there is none
+	OperatorToken string
+	Service       *actors.Service
+}
+
+// Options are what a caller of Run adds to the configuration.
+type Options struct {
+	Logger *slog.Logger
+	// OnReady is called when the node serves; an error stops it and is
+	// returned by Run. May be nil.
+	OnReady func(ctx context.Context, info Info) error
+}
+
+// Run starts a node, serves until ctx ends, drains its connections and stops it. It blocks. Errors say which
+// part failed and why.
+func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
+	started := time.Now()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	core, err := OpenCore(ctx, storageConfig(cfg, opts.Logger), clusterConfig(cfg), registry, opts.Logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, core.Close()) }()
+	token, err := operatorToken(cfg)
+	if err != nil {
+		return err
+	}
+	gate, err := openGateway(cfg, core.Service, registry, opts.Logger)
+	if err != nil {
+		return err
+	}
+	server, err := openServer(cfg, core, gate, token, registry, opts.Logger)
+	if err != nil {
+		return errors.Join(err, drain(cfg, gate))
+	}
+	opts.Logger.Info("ready", "url", server.URL(), "node", core.Store.NodeID(), "partitions", core.Store.Partitions(),
+		"took", time.Since(started).Round(time.Millisecond).String())
+	return serve(ctx, cfg, core, gate, server, token, opts)
+}
+
+// serve runs the server until ctx ends, and then stops in the order of exposure: readiness, connections,
+// listeners. What is behind them is closed by Run.
+func serve(ctx context.Context, cfg *config.Config, core *Core, gate *gateway.Gateway, server *crierhttp.Server, token string, opts Options) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(serving) }()
+	var err error
+	if opts.OnReady != nil {
+		err = opts.OnReady(ctx, Info{URL: server.URL(), AdminURL: server.AdminURL(), OperatorToken: token, Service: core.Service})
+	}
+	if err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-ended:
+			return errors.Join(err, drain(cfg, gate))
+		}
+	}
+	opts.Logger.Info("stopping", "connections", gate.Connections())
+	server.Drain()
+	err = errors.Join(err, drain(cfg, gate))
+	stop()
+	return errors.Join(err, <-ended)
+}
+
+func drain(cfg *config.Config, gate *gateway.Gateway) error {
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.Gateway.DrainSpread+drainTimeout)
+	defer cancel()
+	return gate.Drain(ctx)
+}
+
+func storageConfig(cfg *config.Config, log *slog.Logger) persistence.Config {
+	return persistence.Config{
+		Dir: cfg.DataDir, Partitions: cfg.Cluster.Partitions, MinFreeDisk: uint64(cfg.Storage.MinFreeDisk) << 20, Logger: log,
+		Fatal: func(err error) {
+			log.Error("the state can't be written; the process ends, and finds everything again in the log", "err", err)
+			os.Exit(1)
+		},
+	}
+}
+
+func clusterConfig(cfg *config.Config) cluster.Config {
+	return cluster.Config{
+		GossipListen: cfg.Cluster.GossipListen, ActorListen: cfg.Cluster.ActorListen, HeartbeatTimeout: cfg.Cluster.Heartbeat,
+	}
+}
+
+func openGateway(cfg *config.Config, service *actors.Service, r prometheus.Registerer, log *slog.Logger) (*gateway.Gateway, error) {
+	limits := gateway.DefaultLimits()
+	if cfg.Gateway.MaxConnections > 0 {
+		limits.Connections = cfg.Gateway.MaxConnections
+	}
+	return gateway.New(gateway.Config{
+		Hub: service, Logger: log, Registerer: r, LoginTimeout: cfg.Gateway.LoginTimeout, Heartbeat: cfg.Gateway.Heartbeat,
+		WriteTimeout: cfg.Gateway.WriteTimeout, DrainSpread: cfg.Gateway.DrainSpread, Limits: limits,
+		Origins: cfg.Gateway.Origins, TrustedProxies: cfg.HTTP.TrustedProxies, Compress: cfg.Gateway.Compress,
+	})
+}
+
+func openServer(cfg *config.Config, core *Core, gate *gateway.Gateway, token string, registry *prometheus.Registry, log *slog.Logger) (*crierhttp.Server, error) {
+	api := rest.New(rest.Config{Service: core.Service, Registerer: registry, Logger: log})
+	return crierhttp.Open(crierhttp.Config{
+		Listen: cfg.HTTP.Listen, TLSCert: cfg.HTTP.TLSCert, TLSKey: cfg.HTTP.TLSKey, AllowPlain: cfg.HTTP.AllowPlain,
+		AdminListen: cfg.Admin.Listen, TrustedProxies: cfg.HTTP.TrustedProxies, Ready: core.Cluster.Ready, Gatherer: registry, Logger: log,
+	}, func(r gin.IRouter) {
+		api.Register(r)
+		operator.New(core.Service, token).Register(r)
+		r.GET(gateway.Path, gin.WrapH(gate))
+	})
+}
+
+// operatorToken returns the configured token, or the one in the data directory,
+// which is made when it is not there. Only its owner can read the file.
+func operatorToken(cfg *config.Config) (string, error) {
+	if cfg.Operator.Token != "" {
+		return cfg.Operator.Token, nil
+	}
+	name := filepath.Join(cfg.DataDir, TokenFile)
+	text, err := os.ReadFile(name)
+	if token := strings.TrimSpace(string(text)); err == nil && token != "" {
+		return token, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("operator's token: %w", err)
+	}
+	token := crier.NewKey()
+	if err := os.WriteFile(name, []byte(token+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("operator's token: %w", err)
+	}
+	return token, nil
+}

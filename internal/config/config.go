@@ -1,0 +1,254 @@
+// Package config is the configuration of a node: one structure, filled from its
+// defaults, a YAML file, the environment and flags, the later over the earlier.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/crier-im/crier"
+)
+
+// Config is everything that can be configured of a node. docs/configuration.md
+// is generated from the help texts.
+type Config struct {
+	DataDir  string   `yaml:"data_dir" help:"where everything is kept"`
+	HTTP     HTTP     `yaml:"http"`
+	Admin    Admin    `yaml:"admin"`
+	Operator Operator `yaml:"operator"`
+	Gateway  Gateway  `yaml:"gateway"`
+	Cluster  Cluster  `yaml:"cluster"`
+	Storage  Storage  `yaml:"storage"`
+	Log      Log      `yaml:"log"`
+}
+
+// HTTP is where the APIs and the gateway listen.
+type HTTP struct {
+	Listen         string   `yaml:"listen" help:"host:port of the REST API, the operator's API and the gateway; port 0 picks one"`
+	TLSCert        string   `yaml:"tls_cert" help:"PEM file of the certificate chain; a changed file is taken up without a restart"`
+	TLSKey         string   `yaml:"tls_key" help:"PEM file of its key"`
+	AllowPlain     bool     `yaml:"allow_plain_http" help:"answer plain HTTP on addresses other than loopback: only behind a proxy that ends TLS"`
+	TrustedProxies []string `yaml:"trusted_proxies" help:"addresses or CIDRs whose X-Forwarded-For is believed"`
+}
+
+// Admin is where pprof and metrics listen.
+type Admin struct {
+	Listen string `yaml:"listen" help:"host:port of pprof and /metrics; empty: no pprof, and /metrics on http.listen"`
+}
+
+// Operator is the operator's API.
+type Operator struct {
+	Token string `yaml:"token" help:"opens the operator's API; empty: made once and kept in operator.token in the data directory"`
+}
+
+// Gateway is the connections of devices.
+type Gateway struct {
+	LoginTimeout   time.Duration `yaml:"login_timeout" help:"from the connection to its login frame"`
+	Heartbeat      time.Duration `yaml:"heartbeat" help:"within which clients send something; whole seconds"`
+	WriteTimeout   time.Duration `yaml:"write_timeout" help:"for one write to a connection"`
+	DrainSpread    time.Duration `yaml:"drain_spread" help:"over which a stop spreads the closing of connections"`
+	MaxConnections int           `yaml:"max_connections" help:"live connections of this node; 0: unlimited"`
+	Origins        []string      `yaml:"origins" help:"Origins that browsers may connect from; none: any"`
+	Compress       bool          `yaml:"compress" help:"offer permessage-deflate"`
+}
+
+// Cluster is the node's part in the cluster. A single node is a cluster of one.
+type Cluster struct {
+	Partitions   int           `yaml:"partitions" help:"number of partitions of a new data directory; fixed for ever"`
+	GossipListen string        `yaml:"gossip_listen" help:"host:port of gossip"`
+	ActorListen  string        `yaml:"actor_listen" help:"host:port of the actor system"`
+	Heartbeat    time.Duration `yaml:"heartbeat" help:"heartbeat and election timeout of raft"`
+}
+
+// Storage is the disk.
+type Storage struct {
+	MinFreeDisk int `yaml:"min_free_disk" help:"MB that must stay free; below, writes are refused with 91000 and reads go on"`
+}
+
+// Log is what the node tells on standard error.
+type Log struct {
+	Level  string `yaml:"level" help:"debug, info, warn or error"`
+	Format string `yaml:"format" help:"text or json"`
+}
+
+// Default returns the defaults.
+func Default() *Config {
+	return &Config{
+		DataDir: "data",
+		HTTP:    HTTP{Listen: "127.0.0.1:8080", TrustedProxies: []string{}},
+		Gateway: Gateway{
+			LoginTimeout: 10 * time.Second, Heartbeat: time.Minute, WriteTimeout: 10 * time.Second,
+			DrainSpread: 5 * time.Second, Origins: []string{},
+		},
+		Cluster: Cluster{
+			Partitions: crier.DefaultPartitions, GossipListen: "127.0.0.1:0", ActorListen: "127.0.0.1:0", Heartbeat: time.Second,
+		},
+		Storage: Storage{MinFreeDisk: 512},
+		Log:     Log{Level: "info", Format: "text"},
+	}
+}
+
+// Field is one setting.
+type Field struct {
+	Name  string // as in YAML, with dots: http.listen
+	Help  string
+	value reflect.Value
+}
+
+// Env returns the name of the environment variable: CRIER_HTTP_LISTEN.
+func (f Field) Env() string { return "CRIER_" + strings.ToUpper(strings.ReplaceAll(f.Name, ".", "_")) }
+
+// Flag returns the name of the flag: http-listen.
+func (f Field) Flag() string { return strings.NewReplacer(".", "-", "_", "-").Replace(f.Name) }
+
+// String returns the value as YAML has it.
+func (f Field) String() string {
+	text, err := yaml.Marshal(f.value.Interface())
+	if err != nil {
+		return ""
+	}
+	return strings.Trim(strings.TrimSpace(string(text)), `"`)
+}
+
+// Set reads a value from text: YAML, or for lists also comma-separated.
+func (f Field) Set(text string) error {
+	if f.value.Kind() == reflect.String {
+		f.value.SetString(text)
+		return nil
+	}
+	if f.value.Kind() == reflect.Slice && !strings.HasPrefix(text, "[") {
+		text = "[" + text + "]"
+	}
+	return yaml.Unmarshal([]byte(text), f.value.Addr().Interface())
+}
+
+// Type is pflag's.
+func (f Field) Type() string {
+	if d, ok := f.value.Interface().(time.Duration); ok {
+		return fmt.Sprintf("%T", d)[len("time."):]
+	}
+	return f.value.Kind().String()
+}
+
+// Fields returns every setting, in the order of the structure.
+func (c *Config) Fields() []Field {
+	var fields []Field
+	var walk func(prefix string, v reflect.Value)
+	walk = func(prefix string, v reflect.Value) {
+		for i := range v.NumField() {
+			t := v.Type().Field(i)
+			name := prefix + t.Tag.Get("yaml")
+			if v.Field(i).Kind() == reflect.Struct {
+				walk(name+".", v.Field(i))
+				continue
+			}
+			fields = append(fields, Field{Name: name, Help: t.Tag.Get("help"), value: v.Field(i)})
+		}
+	}
+	walk("", reflect.ValueOf(c).Elem())
+	return fields
+}
+
+// AddFlags adds a flag for every setting. They are applied by Load.
+func AddFlags(set *pflag.FlagSet) {
+	for _, f := range Default().Fields() {
+		set.Var(f, f.Flag(), fmt.Sprintf("%s (%s, %s)", f.Help, f.Name, f.Env()))
+		if f.value.Kind() == reflect.Bool {
+			set.Lookup(f.Flag()).NoOptDefVal = "true"
+		}
+	}
+}
+
+// Load returns the defaults, under the file (if file is not empty), under the
+// environment, under the flags that were given. Errors name the file's line, the variable
+// or the flag; the result is valid.
+func Load(file string, env func(string) (string, bool), flags *pflag.FlagSet) (*Config, error) {
+	c := Default()
+	if file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+		if err := c.read(text); err != nil {
+			return nil, fmt.Errorf("configuration %s: %w", file, err)
+		}
+	}
+	for _, f := range c.Fields() {
+		if text, ok := env(f.Env()); ok {
+			if err := f.Set(text); err != nil {
+				return nil, fmt.Errorf("environment variable %s: %w", f.Env(), err)
+			}
+		}
+		if flags != nil && flags.Changed(f.Flag()) {
+			if err := f.Set(flags.Lookup(f.Flag()).Value.String()); err != nil {
+				return nil, fmt.Errorf("flag --%s: %w", f.Flag(), err)
+			}
+		}
+	}
+	return c, c.Validate()
+}
+
+// read takes a YAML text over c; unknown keys are errors.
+func (c *Config) read(text []byte) error {
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+// Validate returns every problem with the name of the field and the rule.
+func (c *Config) Validate() error {
+	var errs []error
+	must := func(ok bool, field, rule string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: %s", field, rule))
+		}
+	}
+	must(c.DataDir != "", "data_dir", "must not be empty")
+	for field, address := range map[string]string{"http.listen": c.HTTP.Listen, "cluster.gossip_listen": c.Cluster.GossipListen, "cluster.actor_listen": c.Cluster.ActorListen} {
+		must(isAddress(address), field, "must be host:port")
+	}
+	must(c.Admin.Listen == "" || isAddress(c.Admin.Listen), "admin.listen", "must be host:port, or empty")
+	must((c.HTTP.TLSCert == "") == (c.HTTP.TLSKey == ""), "http.tls_cert and http.tls_key", "must be given both or neither")
+	must(c.HTTP.TLSCert != "" || c.HTTP.AllowPlain || isLoopback(c.HTTP.Listen), "http.listen",
+		"is not a loopback address, and there is no TLS certificate: set http.tls_cert and http.tls_key, or http.allow_plain_http behind a proxy that ends TLS")
+	must(c.Operator.Token == "" || len(c.Operator.Token) >= 16, "operator.token", "must have at least 16 characters")
+	must(c.Gateway.LoginTimeout > 0, "gateway.login_timeout", "must be over 0")
+	must(c.Gateway.Heartbeat >= time.Second && c.Gateway.Heartbeat%time.Second == 0, "gateway.heartbeat", "must be whole seconds, 1s at least")
+	must(c.Gateway.WriteTimeout > 0, "gateway.write_timeout", "must be over 0")
+	must(c.Gateway.DrainSpread > 0, "gateway.drain_spread", "must be over 0")
+	must(c.Gateway.MaxConnections >= 0, "gateway.max_connections", "must be 0 (unlimited) or more")
+	must(c.Cluster.Partitions >= 1 && c.Cluster.Partitions <= crier.MaxPartitions, "cluster.partitions", "must be 1 to 1024")
+	must(c.Cluster.Heartbeat >= 50*time.Millisecond, "cluster.heartbeat", "must be at least 50ms")
+	must(c.Storage.MinFreeDisk >= 1, "storage.min_free_disk", "must be at least 1")
+	must(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level), "log.level", "must be debug, info, warn or error")
+	must(slices.Contains([]string{"text", "json"}, c.Log.Format), "log.format", "must be text or json")
+	if len(errs) > 0 {
+		return fmt.Errorf("configuration: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+func isAddress(s string) bool {
+	_, _, err := net.SplitHostPort(s)
+	return err == nil
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
