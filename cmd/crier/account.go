@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/client"
+)
+
+// importBatch is how many accounts one round of calls takes in.
+const importBatch = 100
+
+// row is one account of an import file.
+type row struct {
+	line  int
+	User  crier.UserID      `json:"user"`
+	Nick  string            `json:"nick"`
+	Face  string            `json:"face_url"`
+	Tags  []string          `json:"tags"`
+	Attrs map[string]string `json:"attrs"`
+}
+
+func newAccount() *cobra.Command {
+	var t target
+	var stopOnBad bool
+	cmd := &cobra.Command{Use: "account", Short: "Work on accounts"}
+	imports := &cobra.Command{
+		Use: "import FILE", Short: "Create accounts with tags and attributes from a CSV or JSONL file", Args: cobra.ExactArgs(1),
+		Long: "Create accounts from a file. CSV has a header: user, and any of nick, face_url, tags (separated\n" +
+			"by |); every other column is an attribute of the app. JSONL has objects with user, nick, face_url, tags, attrs.\n" +
+			"An import that was interrupted goes on where it was: FILE.crier-progress remembers, and is removed at the end.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := t.client()
+			if err != nil {
+				return err
+			}
+			i, err := openImport(args[0], stopOnBad, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			if err := i.run(cmd.Context(), c); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d accounts imported, %d rows skipped\n", i.progress.Accounts, i.progress.Bad)
+			return nil
+		},
+	}
+	t.addFlags(imports)
+	imports.Flags().BoolVar(&stopOnBad, "stop-on-bad", false, "stop at a row that can't be imported, instead of skipping it")
+	cmd.AddCommand(imports)
+	return cmd
+}
+
+// progress is what an interrupted import remembers.
+type progress struct {
+	Hash     string `json:"sha256"` // of the file: another content begins anew
+	Rows     int    `json:"rows"`   // done
+	Accounts int    `json:"accounts"`
+	Bad      int    `json:"bad"`
+}
+
+// accountImport is one import under way.
+type accountImport struct {
+	file      string
+	text      []byte
+	stopOnBad bool
+	errs      io.Writer
+	progress  progress
+}
+
+func openImport(file string, stopOnBad bool, errs io.Writer) (*accountImport, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(text)
+	i := &accountImport{file: file, text: text, stopOnBad: stopOnBad, errs: errs}
+	hash := hex.EncodeToString(sum[:])
+	if saved, err := os.ReadFile(i.progressFile()); err == nil {
+		var p progress
+		if json.Unmarshal(saved, &p) == nil && p.Hash == hash {
+			i.progress = p
+			fmt.Fprintf(errs, "going on after row %d\n", p.Rows)
+		}
+	}
+	i.progress.Hash = hash
+	return i, nil
+}
+
+func (i *accountImport) progressFile() string { return i.file + ".crier-progress" }
+
+// run imports what is not done yet, a batch at a time; the progress is written
+// behind each, so that at most one batch is repeated, which changes nothing.
+func (i *accountImport) run(ctx context.Context, c *client.Client) error {
+	rows, bad, err := parseRows(i.file, i.text)
+	if err != nil {
+		return err
+	}
+	for _, b := range bad {
+		fmt.Fprintln(i.errs, b)
+	}
+	if len(bad) > 0 && i.stopOnBad {
+		return fmt.Errorf("%d rows can't be imported; nothing was", len(bad))
+	}
+	i.progress.Bad = len(bad)
+	bar := progressbar.NewOptions(len(rows), progressbar.OptionSetDescription("importing"), progressbar.OptionSetWriter(i.errs),
+		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionClearOnFinish())
+	for i.progress.Rows < len(rows) {
+		_ = bar.Set(i.progress.Rows)
+		batch := rows[i.progress.Rows:min(i.progress.Rows+importBatch, len(rows))]
+		if err := importRows(ctx, c, batch); err != nil {
+			return fmt.Errorf("rows from line %d: %w (start again to go on from here)", batch[0].line, err)
+		}
+		i.progress.Rows += len(batch)
+		i.progress.Accounts += len(batch)
+		text, err := json.Marshal(i.progress)
+		if err == nil {
+			err = os.WriteFile(i.progressFile(), text, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_ = bar.Finish() // a bar that can't be drawn fails nothing
+	if err := os.Remove(i.progressFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func importRows(ctx context.Context, c *client.Client, rows []row) error {
+	users := make([]crier.UserID, len(rows))
+	tags, attrs := make(map[crier.UserID][]string), make(map[crier.UserID]map[string]string)
+	for i, r := range rows {
+		users[i] = r.User
+		if len(r.Tags) > 0 {
+			tags[r.User] = r.Tags
+		}
+		if len(r.Attrs) > 0 {
+			attrs[r.User] = r.Attrs
+		}
+	}
+	if err := c.Import(ctx, users...); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if r.Nick == "" && r.Face == "" {
+			continue
+		}
+		if err := c.ImportProfile(ctx, r.User, crier.Profile{Nick: r.Nick, FaceURL: r.Face}); err != nil {
+			return err
+		}
+	}
+	if len(tags) > 0 {
+		if err := c.AddTags(ctx, tags); err != nil {
+			return err
+		}
+	}
+	if len(attrs) > 0 {
+		return c.SetAttrs(ctx, attrs)
+	}
+	return nil
+}
+
+// parseRows reads a file by its ending. bad says, with its line, what can't be imported.
+func parseRows(file string, text []byte) (rows []row, bad []string, err error) {
+	parse := parseJSONL
+	switch strings.ToLower(filepath.Ext(file)) {
+	case ".csv":
+		parse = parseCSV
+	case ".jsonl", ".ndjson", ".json":
+	default:
+		return nil, nil, fmt.Errorf("%s is neither .csv nor .jsonl", file)
+	}
+	all, bad, err := parse(string(text))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	for _, r := range all {
+		if _, err := crier.ParseUserID(string(r.User)); err != nil {
+			bad = append(bad, fmt.Sprintf("line %d: %s", r.line, crier.AsError(err).Info))
+		} else if len(r.Tags) > 10 {
+			bad = append(bad, fmt.Sprintf("line %d: %d tags, the limit is 10", r.line, len(r.Tags)))
+		} else {
+			rows = append(rows, r)
+		}
+	}
+	return rows, bad, nil
+}
+
+func parseCSV(text string) (rows []row, bad []string, err error) {
+	r := csv.NewReader(strings.NewReader(strings.TrimPrefix(text, "\ufeff")))
+	r.FieldsPerRecord = -1
+	header, err := r.Read()
+	if err != nil {
+		return nil, nil, fmt.Errorf("the header: %w", err)
+	}
+	if len(header) == 0 || header[0] != "user" {
+		return nil, nil, errors.New("the first column of the header must be user")
+	}
+	for {
+		fields, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return rows, bad, nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		line, _ := r.FieldPos(0)
+		if len(fields) != len(header) {
+			bad = append(bad, fmt.Sprintf("line %d: %d fields, the header has %d", line, len(fields), len(header)))
+			continue
+		}
+		rows = append(rows, csvRow(line, header, fields))
+	}
+}
+
+func csvRow(line int, header, fields []string) row {
+	r := row{line: line, Attrs: make(map[string]string)}
+	for i, name := range header {
+		switch v := fields[i]; {
+		case name == "user":
+			r.User = crier.UserID(v)
+		case name == "nick":
+			r.Nick = v
+		case name == "face_url":
+			r.Face = v
+		case name == "tags":
+			r.Tags = strings.FieldsFunc(v, func(c rune) bool { return c == '|' })
+		case v != "":
+			r.Attrs[name] = v
+		}
+	}
+	return r
+}
+
+func parseJSONL(text string) (rows []row, bad []string, err error) {
+	for i, line := range strings.Split(text, "\n") {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		r := row{line: i + 1}
+		d := json.NewDecoder(strings.NewReader(line))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&r); err != nil {
+			bad = append(bad, fmt.Sprintf("line %d: %v", i+1, err))
+			continue
+		}
+		rows = append(rows, r)
+	}
+	return rows, bad, nil
+}

@@ -1,0 +1,63 @@
+// Command crier is the server and its tools.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crier-im/crier"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	root := newRoot()
+	err := root.ExecuteContext(ctx)
+	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "crier: "+message(err))
+	os.Exit(1)
+}
+
+// message returns an error as a person reads it: that of the API with its code.
+func message(err error) string {
+	if e, ok := errors.AsType[*crier.Error](err); ok {
+		return fmt.Sprintf("%s (code %d)", e.Info, int(e.Code))
+	}
+	return err.Error()
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "crier",
+		Short:         "Crier is a self-hosted push-messaging service",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version(),
+	}
+	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newListen(), newDemo(), newBench())
+	return root
+}
+
+// version is that of the build: the module's, or the revision of the checkout.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return info.Main.Version + " " + s.Value
+		}
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/client"
+)
+
+// target is the server and the app that a tool talks to: from flags, else from
+// the demo's file.
+type target struct {
+	url, key, identifier, demo string
+	app                        uint32
+}
+
+func (t *target) addFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&t.url, "url", os.Getenv("CRIER_URL"), "the server, such as https://push.example.com (CRIER_URL)")
+	f.Uint32Var(&t.app, "sdkappid", 0, "the app")
+	f.StringVar(&t.key, "key", os.Getenv("CRIER_KEY"), "the app's secret key (CRIER_KEY)")
+	f.StringVar(&t.identifier, "identifier", "", "an admin of the app")
+	f.StringVar(&t.demo, "demo-file", filepath.Join("data", demoFile), "where the values that are not given come from: the file of serve --demo")
+}
+
+// resolve fills what was not given from the demo's file.
+func (t *target) resolve() error {
+	if t.url != "" && t.key != "" && t.app != 0 && t.identifier != "" {
+		return nil
+	}
+	text, err := os.ReadFile(t.demo)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("give --url, --sdkappid, --key and --identifier, or start the demo server: %s is not there", t.demo)
+	}
+	var d demoInfo
+	if err == nil {
+		err = json.Unmarshal(text, &d)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.demo, err)
+	}
+	if t.url == "" {
+		t.url = d.URL
+	}
+	if t.key == "" {
+		t.key = d.Key
+	}
+	if t.app == 0 {
+		t.app = uint32(d.SDKAppID)
+	}
+	if t.identifier == "" {
+		t.identifier = string(d.Admin)
+	}
+	return nil
+}
+
+// client returns the SDK's client of the target.
+func (t *target) client() (*client.Client, error) {
+	if err := t.resolve(); err != nil {
+		return nil, err
+	}
+	return client.New(t.url, crier.AppID(t.app), crier.UserID(t.identifier), client.SecretKey(t.key))
+}
+
+// listen returns the SDK's configuration of a receiver.
+func (t *target) listen(user crier.UserID) client.ListenConfig {
+	return client.ListenConfig{
+		URL: t.url, SDKAppID: crier.AppID(t.app), UserID: user, UserSig: client.SecretKey(t.key), Client: "crier-cli",
+	}
+}
