@@ -1,0 +1,348 @@
+// Package crash_test kills the real process in the middle of writes and pushes,
+// and checks that what was acknowledged is there.
+package crash_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/client"
+)
+
+const (
+	kills     = 4
+	writers   = 8
+	listeners = 4
+	patience  = time.Minute
+)
+
+// server is the process under test: one data directory, one address, many lives.
+type server struct {
+	t         *testing.T
+	bin, dir  string
+	address   string
+	process   *exec.Cmd
+	log       bytes.Buffer
+	app       crier.AppID
+	key       string
+	admin     crier.UserID
+	lastReady time.Duration
+}
+
+// build compiles the binary once.
+func build(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "crier")
+	if out, err := exec.Command("go", "build", "-o", bin, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return bin
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// start starts the process and waits until it is ready.
+func (s *server) start() {
+	s.t.Helper()
+	started := time.Now()
+	s.process = exec.Command(s.bin, "serve", "--demo", "--data-dir", s.dir, "--http-listen", s.address, "--storage-min-free-disk", "1")
+	s.process.Stderr, s.process.Stdout = &s.log, &s.log
+	if err := s.process.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	for time.Since(started) < patience {
+		resp, err := http.Get("http://" + s.address + "/readyz")
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				s.lastReady = time.Since(started)
+				return
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	s.t.Fatalf("not ready within %v:\n%s", patience, s.log.String())
+}
+
+// kill is kill -9.
+func (s *server) kill() {
+	s.t.Helper()
+	if err := s.process.Process.Kill(); err != nil {
+		s.t.Fatal(err)
+	}
+	_ = s.process.Wait() // says that it was killed
+}
+
+// readDemo reads demo.json, which is written just after the first answer of /readyz.
+func (s *server) readDemo() {
+	s.t.Helper()
+	var d struct {
+		SDKAppID crier.AppID `json:"sdkappid"`
+		Key      string
+		Admin    crier.UserID
+	}
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		text, err := os.ReadFile(filepath.Join(s.dir, "demo.json"))
+		if err == nil && json.Unmarshal(text, &d) == nil {
+			s.app, s.key, s.admin = d.SDKAppID, d.Key, d.Admin
+			return
+		}
+	}
+	s.t.Fatal("no demo.json")
+}
+
+// client returns a client that tries each call once: an error leaves its outcome unknown.
+func (s *server) client() *client.Client {
+	c, err := client.New("http://"+s.address, s.app, s.admin, client.SecretKey(s.key))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c.Attempts = 1
+	return c
+}
+
+// receiver is a device that stays on over all lives of the server.
+type receiver struct {
+	user crier.UserID
+	mu   sync.Mutex
+	got  map[crier.TaskID]int
+	seqs []uint64
+}
+
+func (s *server) listen(ctx context.Context, user crier.UserID, wg *sync.WaitGroup) *receiver {
+	r := &receiver{user: user, got: make(map[crier.TaskID]int)}
+	wg.Go(func() {
+		err := client.Listen(ctx, client.ListenConfig{
+			URL: "http://" + s.address, SDKAppID: s.app, UserID: user, UserSig: client.SecretKey(s.key),
+			MinBackoff: 20 * time.Millisecond, MaxBackoff: 200 * time.Millisecond,
+			OnMessage: func(_ context.Context, m *client.Message) error {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.got[m.Task]++
+				r.seqs = append(r.seqs, m.Seq)
+				return nil
+			},
+		})
+		if ctx.Err() == nil {
+			s.t.Errorf("%s stopped listening: %v", user, err)
+		}
+	})
+	return r
+}
+
+func (r *receiver) count(task crier.TaskID) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.got[task]
+}
+
+// writer sets an attribute of its own account to 1, 2, 3, ... and notes what was acknowledged.
+type writer struct {
+	user             crier.UserID
+	tried, confirmed atomic.Int64
+}
+
+func (w *writer) run(ctx context.Context, c *client.Client) {
+	for n := int64(1); ctx.Err() == nil; n++ {
+		w.tried.Store(n)
+		err := c.SetAttrs(context.WithoutCancel(ctx), map[crier.UserID]map[string]string{w.user: {"count": strconv.FormatInt(n, 10)}})
+		if err == nil {
+			w.confirmed.Store(n)
+		} else {
+			time.Sleep(10 * time.Millisecond) // the server is away
+		}
+	}
+}
+
+// pusher pushes kept messages to a tag and notes which were acknowledged.
+type pusher struct {
+	mu    sync.Mutex
+	tasks []crier.TaskID
+}
+
+func (p *pusher) run(ctx context.Context, c *client.Client) {
+	for ctx.Err() == nil {
+		task, err := c.Push(context.WithoutCancel(ctx), client.Push{
+			Text: "hello", LifeTime: time.Hour, Condition: crier.ConditionSpec{TagsOr: []string{"crash"}},
+		})
+		if err == nil {
+			p.mu.Lock()
+			p.tasks = append(p.tasks, task)
+			p.mu.Unlock()
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (p *pusher) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.tasks)
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+func TestNothingAcknowledgedIsLostByKillNine(t *testing.T) {
+	s := &server{t: t, bin: build(t), dir: t.TempDir(), address: freeAddress(t)}
+	s.start()
+	t.Cleanup(func() {
+		s.kill()
+		if t.Failed() {
+			t.Logf("the server's log:\n%s", s.log.String())
+		}
+	})
+	s.readDemo()
+	c := s.client()
+	users, tags := prepare(t, c)
+
+	listening, hangUp := context.WithCancel(t.Context())
+	var devices sync.WaitGroup
+	var receivers []*receiver
+	for _, u := range users[:listeners] {
+		receivers = append(receivers, s.listen(listening, u, &devices))
+	}
+	stranger := s.listen(listening, "stranger", &devices)
+
+	loading, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	ws := make([]*writer, writers)
+	for i := range ws {
+		ws[i] = &writer{user: crier.UserID(fmt.Sprintf("writer%d", i))}
+		load.Go(func() { ws[i].run(loading, c) })
+	}
+	p := new(pusher)
+	load.Go(func() { p.run(loading, c) })
+	for life := range kills {
+		time.Sleep(time.Second + rand.N(time.Second))
+		s.kill()
+		s.start()
+		t.Logf("life %d: ready after %v, %d pushes acknowledged so far", life+2, s.lastReady.Round(time.Millisecond), p.count())
+	}
+	time.Sleep(time.Second)
+	stop()
+	load.Wait()
+
+	checkWrites(t, c, ws)
+	checkPushes(t, c, p.tasks, len(tags))
+	late := s.listen(listening, users[listeners], &devices)
+	for _, r := range append(receivers, late) {
+		eventually(t, fmt.Sprintf("%s has all %d pushes", r.user, len(p.tasks)), func() bool {
+			return !slices.ContainsFunc(p.tasks, func(task crier.TaskID) bool { return r.count(task) == 0 })
+		})
+	}
+	hangUp()
+	devices.Wait()
+	for _, r := range append(receivers, late) {
+		for task, n := range r.got {
+			if n != 1 {
+				t.Errorf("%s was shown %s %d times", r.user, task, n)
+			}
+		}
+		if !slices.IsSorted(r.seqs) {
+			t.Errorf("%s was shown messages out of order: %v", r.user, r.seqs)
+		}
+	}
+	if len(stranger.got) != 0 {
+		t.Errorf("the stranger, who has no tag, got %v", stranger.got)
+	}
+}
+
+// prepare makes the accounts: those with the tag, the first of whom listen, and the writers'.
+func prepare(t *testing.T, c *client.Client) (tagged []crier.UserID, tags map[crier.UserID][]string) {
+	t.Helper()
+	tags = make(map[crier.UserID][]string)
+	all := []crier.UserID{"stranger"}
+	for i := range listeners + 2 {
+		u := crier.UserID(fmt.Sprintf("tagged%d", i))
+		tagged, all, tags[u] = append(tagged, u), append(all, u), []string{"crash"}
+	}
+	for i := range writers {
+		all = append(all, crier.UserID(fmt.Sprintf("writer%d", i)))
+	}
+	ctx := t.Context()
+	if err := c.Import(ctx, all...); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetAttrNames(ctx, map[int]string{0: "count"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddTags(ctx, tags); err != nil {
+		t.Fatal(err)
+	}
+	return tagged, tags
+}
+
+// checkWrites: each account has what was acknowledged last, or what was tried after it.
+func checkWrites(t *testing.T, c *client.Client, ws []*writer) {
+	t.Helper()
+	sum := int64(0)
+	for _, w := range ws {
+		attrs, err := c.Attrs(t.Context(), w.user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := strconv.ParseInt(attrs[w.user]["count"], 10, 64)
+		if got < w.confirmed.Load() || got > w.tried.Load() {
+			t.Errorf("%s has %d; %d was acknowledged, %d tried", w.user, got, w.confirmed.Load(), w.tried.Load())
+		}
+		sum += w.confirmed.Load()
+	}
+	if sum == 0 {
+		t.Error("no write was acknowledged: the test has tested nothing")
+	}
+	t.Logf("%d writes acknowledged", sum)
+}
+
+// checkPushes: each acknowledged push is known, ends, and matched everybody with the tag.
+func checkPushes(t *testing.T, c *client.Client, tasks []crier.TaskID, total int) {
+	t.Helper()
+	if len(tasks) == 0 {
+		t.Fatal("no push was acknowledged: the test has tested nothing")
+	}
+	t.Logf("%d pushes acknowledged", len(tasks))
+	for chunk := range slices.Chunk(tasks, crier.MaxReportTasks) {
+		var reports []crier.Report
+		eventually(t, "every push is done", func() bool {
+			var err error
+			if reports, err = c.Report(t.Context(), chunk...); err != nil {
+				t.Fatal(err)
+			}
+			return !slices.ContainsFunc(reports, func(r crier.Report) bool { return r.Status != crier.StatusDone })
+		})
+		for _, r := range reports {
+			if r.Total != uint64(total) || r.Finished != r.Total {
+				t.Errorf("%+v, want a total of %d", r, total)
+			}
+		}
+	}
+}
