@@ -1,0 +1,167 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/cluster"
+	"github.com/crier-im/crier/internal/app"
+	"github.com/crier-im/crier/persistence"
+)
+
+const benchApp crier.AppID = 1400000002
+
+// measureAudience loads a large app into a node in this process, and pushes to it.
+func measureAudience(ctx context.Context, cfg Config) ([]Result, error) {
+	dir := filepath.Join(cfg.Dir, "audience")
+	core, err := openCore(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	settings := &crier.App{ID: benchApp, Key: crier.NewKey(), Admins: []crier.UserID{"admin"}, PushEnabled: true}
+	settings.Limits.InFlightMessages = 32 // and no other limit
+	if err := core.Service.CreateApp(ctx, settings); err != nil {
+		return nil, err
+	}
+	empty := heap()
+	loaded := time.Now()
+	if err := loadAccounts(ctx, core, cfg); err != nil {
+		return nil, err
+	}
+	rate := float64(cfg.Accounts) / time.Since(loaded).Seconds()
+	perAccount := float64(heap()-empty) / float64(cfg.Accounts)
+	results := []Result{
+		{Name: "accounts loaded with tags and attributes", Value: fmt.Sprintf("%.0f accounts/s", rate), Limit: "-", Ratio: "-", Goal: "-"},
+		{Name: "heap an idle account", Value: fmt.Sprintf("%.0f bytes", perAccount), Limit: "-", Ratio: "-", Goal: "under 100 bytes"},
+	}
+	pushes, err := measurePushes(ctx, core, cfg)
+	if err != nil {
+		return nil, err
+	}
+	results = append(results, pushes...)
+	if err := core.Close(); err != nil {
+		return nil, err
+	}
+	started := time.Now()
+	if core, err = openCore(ctx, dir); err != nil {
+		return nil, err
+	}
+	results = append(results, Result{
+		Name: "ready to serve after a restart", Value: fmt.Sprintf("%.1f s", time.Since(started).Seconds()), Limit: "-", Ratio: "-", Goal: "6 s or less",
+	})
+	return results, core.Close()
+}
+
+func openCore(ctx context.Context, dir string) (*app.Core, error) {
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	storage := persistence.Config{Dir: dir, Partitions: crier.DefaultPartitions, Logger: log}
+	return app.OpenCore(ctx, storage, cluster.Config{}, nil, log)
+}
+
+// heap returns the bytes in use after a collection.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // what the first one has finalised
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse)
+}
+
+// loadAccounts makes the accounts: 5 tags of 1000 (zipf) and 3 attributes.
+func loadAccounts(ctx context.Context, core *app.Core, cfg Config) error {
+	if err := core.Service.SetAttrNames(ctx, benchApp, map[int]string{0: "sex", 1: "city", 2: "number"}); err != nil {
+		return err
+	}
+	var loaded atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(16)
+	const accounts = 500
+	for from := 0; from < cfg.Accounts; from += accounts {
+		group.Go(func() error {
+			random := rand.New(rand.NewPCG(1, uint64(from)))
+			zipf := rand.NewZipf(random, 1.2, 1, 999)
+			var changes []crier.Change
+			for i := from; i < min(from+accounts, cfg.Accounts); i++ {
+				user := crier.UserID(fmt.Sprintf("user%08d", i))
+				tags := make([]string, 5)
+				for t := range tags {
+					tags[t] = fmt.Sprintf("tag%d", zipf.Uint64())
+				}
+				attrs := crier.Attrs{fmt.Sprint("s", random.IntN(3)), fmt.Sprint("city", random.IntN(50)), fmt.Sprint("n", random.IntN(10_000))}
+				changes = append(changes, crier.Change{Op: crier.OpImport, User: user}, crier.Change{Op: crier.OpAddTags, User: user, Tags: tags},
+					crier.Change{Op: crier.OpSetAttrs, User: user, Attrs: attrs})
+			}
+			if err := core.Service.ChangeAccounts(ctx, benchApp, changes); err != nil {
+				return err
+			}
+			if n := loaded.Add(accounts); n%100_000 == 0 {
+				fmt.Fprintf(cfg.Out, "  %d accounts\n", n)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// measurePushes times pushes: how long until accepted, and until every partition
+// has evaluated, stored and answered.
+func measurePushes(ctx context.Context, core *app.Core, cfg Config) ([]Result, error) {
+	kinds := []struct {
+		name string
+		cond crier.Condition
+	}{
+		{"two hot tags", crier.Condition{TagsAnd: []string{"tag0", "tag1"}}},
+		{"any of ten tags", crier.Condition{TagsOr: []string{"tag0", "tag1", "tag2", "tag3", "tag4", "tag5", "tag6", "tag7", "tag8", "tag9"}}},
+		{"two attributes", crier.Condition{AttrsAnd: []crier.AttrTerm{{Slot: 0, Value: "s1"}, {Slot: 1, Value: "city7"}}}},
+		{"everyone, kept", crier.Condition{}},
+	}
+	var accepted []time.Duration
+	var results []Result
+	random := uint32(0)
+	for _, k := range kinds {
+		var done []time.Duration
+		var total uint64
+		for range 25 {
+			random++
+			req := &crier.PushRequest{
+				App: benchApp, Random: random, Condition: k.cond, RequestID: fmt.Sprint(random), LifeTime: time.Hour,
+				Message: crier.Message{From: "admin", Elements: []crier.Element{{Type: crier.TextElement, Content: []byte(`{"Text":"hello"}`)}}},
+			}
+			started := time.Now()
+			task, err := core.Service.Push(ctx, req)
+			if err != nil {
+				return nil, err
+			}
+			accepted = append(accepted, time.Since(started))
+			for total = 0; ; time.Sleep(time.Millisecond) {
+				reports, err := core.Service.Reports(ctx, benchApp, []crier.TaskID{task})
+				if err != nil {
+					return nil, err
+				}
+				if reports[0].Status == crier.StatusDone {
+					total = reports[0].Total
+					break
+				}
+			}
+			done = append(done, time.Since(started))
+		}
+		results = append(results, Result{
+			Name: fmt.Sprintf("push to %s (%d accounts): durable in all partitions", k.name, total), Value: fmt.Sprintf("%.0f ms median", median(done).Seconds()*1000),
+			Limit: "-", Ratio: "-", Goal: "500 ms or less",
+		})
+	}
+	return append(results, Result{
+		Name: fmt.Sprintf("im_push accepted, with %d accounts", cfg.Accounts), Value: fmt.Sprintf("p50 %.1f ms, p99 %.1f ms", percentile(accepted, 0.5).Seconds()*1000, percentile(accepted, 0.99).Seconds()*1000),
+		Limit: "-", Ratio: "-", Goal: "p99 20 ms or less",
+	}), nil
+}

@@ -1,0 +1,117 @@
+// Package bench measures a node against the limits of its machine: each figure
+// stands beside the raw limit of the same run, since machines differ and are noisy.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Config says what to measure, and how large.
+type Config struct {
+	Binary      string // of crier, for the processes that are measured
+	Dir         string // for data; emptied
+	Accounts    int    // of the large app
+	Connections int    // idle connections; at most what the process may open
+	Duration    time.Duration
+	Only        []string // parts to measure: writes, audience, connections; empty: all
+	Out         io.Writer // progress
+}
+
+// Result is one figure.
+type Result struct {
+	Name, Value, Limit, Ratio, Goal string
+}
+
+// Run measures and returns the figures. It blocks for minutes.
+func Run(ctx context.Context, cfg Config) ([]Result, error) {
+	var all []Result
+	for _, part := range []struct {
+		name string
+		run  func(context.Context, Config) ([]Result, error)
+	}{{"writes", measureWrites}, {"audience", measureAudience}, {"connections", measureConnections}} {
+		if len(cfg.Only) > 0 && !slices.Contains(cfg.Only, part.name) {
+			continue
+		}
+		fmt.Fprintf(cfg.Out, "measuring %s ...\n", part.name)
+		started := time.Now()
+		results, err := part.run(ctx, cfg)
+		if err != nil {
+			return all, fmt.Errorf("%s: %w", part.name, err)
+		}
+		for _, r := range results {
+			fmt.Fprintf(cfg.Out, "  %s: %s (limit %s, ratio %s, goal %s)\n", r.Name, r.Value, r.Limit, r.Ratio, r.Goal)
+		}
+		fmt.Fprintf(cfg.Out, "  took %v\n", time.Since(started).Round(time.Second))
+		all = append(all, results...)
+	}
+	return all, nil
+}
+
+// Markdown writes the report of docs/benchmarks.md.
+func Markdown(w io.Writer, cfg Config, results []Result) error {
+	fmt.Fprintf(w, "# Benchmarks\n\nMeasured by `make bench` on %s: %d cores, %s, %s. The machine is shared and noisy: the ratios count, each\n"+
+		"between a figure and the raw limit measured in the same run. %d accounts, %d connections.\n\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS+"/"+runtime.GOARCH, runtime.Version(), cfg.Accounts, cfg.Connections)
+	fmt.Fprintln(w, "| what | measured | raw limit | ratio | goal |\n| --- | --- | --- | --- | --- |")
+	for _, r := range results {
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", r.Name, r.Value, r.Limit, r.Ratio, r.Goal)
+	}
+	_, err := fmt.Fprint(w, `
+## Method
+
+- **Durable changes**: 8 clients send im_set_attr for 100 accounts a call over loopback HTTP to a server process; each answer is a commit
+  in the raft logs and in the state, both synced. The raw limit: 8 goroutines commit batches of 100 records of the same size
+  through the same group committer to one synced Badger database, without anything else.
+- **A large audience**: accounts with 5 tags of 1000 (zipf) and 3 attributes (3, 50 and 10,000 values), over 64 partitions, in one process.
+  Heap is what the Go runtime holds after a collection, less what an empty node holds.
+- **Connections**: the server and the receivers are two processes. An idle connection's cost is what the server's resident memory grew by.
+  A push is timed from the REST call to the last receiver; the bare library is a process that writes one prepared frame to as many connections.
+- The ratio of the audience index to bare bitmap algebra, and the bytes of a kept push on disk, come from
+  `+"`go test -bench . ./persistence`"+`; connections against the bare library also from `+"`go test -bench . ./http/gateway`"+`.
+`)
+	return err
+}
+
+// Table writes the figures for a terminal.
+func Table(w io.Writer, results []Result) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "WHAT\tMEASURED\tRAW LIMIT\tRATIO\tGOAL")
+	for _, r := range results {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.Value, r.Limit, r.Ratio, r.Goal)
+	}
+	return t.Flush()
+}
+
+// median returns the middle of the values.
+func median[T ~int64 | ~float64](values []T) T {
+	values = slices.Sorted(slices.Values(values))
+	return values[len(values)/2]
+}
+
+// percentile returns the value below which p of them are.
+func percentile(values []time.Duration, p float64) time.Duration {
+	values = slices.Sorted(slices.Values(values))
+	return values[min(int(float64(len(values))*p), len(values)-1)]
+}
+
+// child starts the binary and returns a function that ends it by its process id.
+func child(cfg Config, args ...string) (*exec.Cmd, func(), error) {
+	cmd := exec.Command(cfg.Binary, args...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, nil, fmt.Errorf("start %s %s: %w", cfg.Binary, strings.Join(args, " "), err)
+	}
+	return cmd, func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // says that it was killed
+	}, nil
+}
