@@ -73,6 +73,12 @@ type Change struct {
 	MaxTags int // bound of the account's tags after OpAddTags; 0: unlimited
 }
 
+// AccountChanges are the changes of one call: all or nothing.
+type AccountChanges struct {
+	App     AppID
+	Changes []Change
+}
+
 // Apply changes the account as c says; now is the time of the command in the
 // log. exists says whether it existed before; the result, whether it does now. On
 // an error (CodeUnknownAccount or CodeAccountTagsFull) nothing has changed. The

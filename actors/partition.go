@@ -23,6 +23,10 @@ const (
 	commandsMost = 1024
 	// parkedMost bounds the campaigns of an app that wait for their predecessor in a partition.
 	parkedMost = 1024
+	// changesMost bounds the changes that wait in a partition; more are refused.
+	changesMost = 50_000
+	// changesBatch bounds the changes of one command, but for a call that has more by itself.
+	changesBatch = 500
 	// ackDelay is how long acknowledgements gather before they become one command.
 	ackDelay = 5 * time.Millisecond
 	// acksMost is how many make a command at once.
@@ -65,9 +69,13 @@ type partition struct {
 	apps      map[crier.AppID]*actor.PID
 	campaigns map[crier.TaskID]*actor.PID
 	queues    map[crier.AppID]*campaignQueue
+	changes   []queuedChanges // calls that wait for the command under way
 	acks      map[crier.AppID][]crier.Ack
 	flushing  bool
 	sweeping  bool
+
+	changing      bool // a command of changes is under way
+	changesQueued int  // changes of the calls that wait
 
 	lifetime context.Context // ends with leadership
 	end      context.CancelFunc
@@ -85,6 +93,12 @@ type campaignQueue struct {
 type campaignStart struct {
 	campaign *crier.Campaign
 	sender   *actor.PID
+}
+
+// queuedChanges is one call that waits, and who is to be answered.
+type queuedChanges struct {
+	request changeAccounts
+	sender  *actor.PID
 }
 
 // Results of commands, from the goroutines that ran them.
@@ -219,22 +233,59 @@ func (p *partition) onTerminated(who *actor.PID) {
 	}
 }
 
-// onChangeAccounts proposes changes. Active users are told before the caller.
+// onChangeAccounts queues the changes of a call. While a command of changes is on
+// its way, later calls gather for the next one: a call over many accounts has a few in every
+// partition, and what a command costs does not depend on how many changes are in it.
 func (p *partition) onChangeAccounts(ctx actor.Context, m changeAccounts) {
-	sender := ctx.Sender()
-	ok := p.command(func(c context.Context) func(actor.Context) {
-		err := p.Replica.ChangeAccounts(c, m.app, m.changes)
+	if p.changesQueued+len(m.changes) > changesMost {
+		ctx.Respond(failed{errBusy})
+		return
+	}
+	p.changesQueued += len(m.changes)
+	p.changes = append(p.changes, queuedChanges{m, ctx.Sender()})
+	p.nextChanges(ctx)
+}
+
+// nextChanges proposes what has gathered. Active users are told before the callers.
+func (p *partition) nextChanges(actor.Context) {
+	if p.changing || len(p.changes) == 0 {
+		return
+	}
+	n, size := 0, 0
+	for n < len(p.changes) && (n == 0 || size+len(p.changes[n].request.changes) <= changesBatch) {
+		size += len(p.changes[n].request.changes)
+		n++
+	}
+	batch := p.changes[:n:n]
+	p.changing = p.command(func(c context.Context) func(actor.Context) {
+		calls := make([]crier.AccountChanges, len(batch))
+		for i, q := range batch {
+			calls[i] = crier.AccountChanges{App: q.request.app, Changes: q.request.changes}
+		}
+		errs := p.Replica.ChangeAccountsBatch(c, calls)
 		return func(ctx actor.Context) {
-			if err != nil {
-				ctx.Send(sender, failed{err})
-				return
-			}
-			p.tellUsers(ctx, m)
-			ctx.Send(sender, done{})
+			p.changing = false
+			p.onChanged(ctx, batch, errs)
+			p.nextChanges(ctx)
 		}
 	})
-	if !ok {
-		ctx.Respond(failed{errBusy})
+	p.changes = p.changes[n:]
+	p.changesQueued -= size
+	if !p.changing {
+		for _, q := range batch {
+			p.root.Send(q.sender, failed{errBusy})
+		}
+	}
+}
+
+func (p *partition) onChanged(ctx actor.Context, batch []queuedChanges, errs []error) {
+	for i, q := range batch {
+		if errs[i] != nil {
+			ctx.Send(q.sender, failed{errs[i]})
+			continue
+		}
+		p.tellUsers(ctx, q.request)
+		ctx.Send(q.sender, done{})
 	}
 }
 

@@ -13,8 +13,11 @@ import (
 // or wrap one of the sentinels named. Reads see every command that has returned, do not
 // block on the network, and their results must not be changed. Safe for concurrent use.
 type Replica interface {
-	// ChangeAccounts applies changes in order, all or nothing.
+	// ChangeAccounts applies the changes of one call in order, all or nothing.
 	ChangeAccounts(ctx context.Context, app crier.AppID, changes []crier.Change) error
+	// ChangeAccountsBatch applies several calls, one after the other, by one command. Each is all or nothing for
+	// itself; the result has the error of each.
+	ChangeAccountsBatch(ctx context.Context, calls []crier.AccountChanges) []error
 	// Accounts returns the accounts asked for, nil in the place of one that does not exist.
 	Accounts(app crier.AppID, users []crier.UserID) ([]*crier.Account, error)
 

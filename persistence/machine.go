@@ -152,8 +152,12 @@ func (a *appState) find(seq uint64) (int, *mail) {
 // apply is one command. The caller holds mu.
 func (m *Machine) apply(cmd *logv1.Command) any {
 	switch c := cmd.GetBody().(type) {
-	case *logv1.Command_ChangeAccounts:
-		return m.changeAccounts(c.ChangeAccounts)
+	case *logv1.Command_ChangeBatch:
+		errs := make([]error, len(c.ChangeBatch.GetCalls()))
+		for i, call := range c.ChangeBatch.GetCalls() {
+			errs[i] = m.changeAccounts(call)
+		}
+		return errs
 	case *logv1.Command_StartCampaign:
 		return m.startCampaign(wire.ToCampaign(c.StartCampaign.GetCampaign()))
 	case *logv1.Command_Acknowledge:
@@ -189,7 +193,7 @@ func (m *Machine) account(app crier.AppID, user crier.UserID, get func([]byte) (
 
 // changeAccounts applies changes in order, all or nothing: the accounts are
 // changed beside the state first, and written once every change was taken.
-func (m *Machine) changeAccounts(c *logv1.ChangeAccounts) any {
+func (m *Machine) changeAccounts(c *logv1.ChangeAccounts) error {
 	app := crier.AppID(c.GetApp())
 	state := m.app(app)
 	type touched struct{ old, now *crier.Account }

@@ -54,14 +54,33 @@ func (r *Replica) propose(ctx context.Context, cmd *logv1.Command) (any, error) 
 	return propose(ctx, r.m.store, r.log, cmd)
 }
 
-// ChangeAccounts is actors.Replica's.
+// ChangeAccounts applies the changes of one call.
 func (r *Replica) ChangeAccounts(ctx context.Context, app crier.AppID, changes []crier.Change) error {
-	c := &logv1.ChangeAccounts{App: uint32(app), Changes: make([]*typesv1.Change, len(changes))}
-	for i := range changes {
-		c.Changes[i] = wire.FromChange(&changes[i])
+	return r.ChangeAccountsBatch(ctx, []crier.AccountChanges{{App: app, Changes: changes}})[0]
+}
+
+// ChangeAccountsBatch is actors.Replica's.
+func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.AccountChanges) []error {
+	b := &logv1.ChangeBatch{Calls: make([]*logv1.ChangeAccounts, len(calls))}
+	for i, call := range calls {
+		c := &logv1.ChangeAccounts{App: uint32(call.App), Changes: make([]*typesv1.Change, len(call.Changes))}
+		for j := range call.Changes {
+			c.Changes[j] = wire.FromChange(&call.Changes[j])
+		}
+		b.Calls[i] = c
 	}
-	_, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_ChangeAccounts{ChangeAccounts: c}})
-	return err
+	result, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_ChangeBatch{ChangeBatch: b}})
+	errs, ok := result.([]error)
+	if err == nil && (!ok || len(errs) != len(calls)) {
+		err = internal(fmt.Errorf("the log answered with a %T", result))
+	}
+	if err != nil {
+		errs = make([]error, len(calls))
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return errs
 }
 
 // Accounts is actors.Replica's.

@@ -92,7 +92,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.stateDB, err = openBadger(filepath.Join(s.cfg.Dir, "state"), s.log); err != nil {
 		return err
 	}
-	s.logWrites, s.stateWrites = startCommitter(s.logDB), startCommitter(s.stateDB)
+	s.logWrites, s.stateWrites = startCommitter(s.logDB, commitGather), startCommitter(s.stateDB, commitGather)
 	return s.load(ctx)
 }
 

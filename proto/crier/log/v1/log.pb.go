@@ -36,7 +36,7 @@ type Command struct {
 	//
 	// Types that are valid to be assigned to Body:
 	//
-	//	*Command_ChangeAccounts
+	//	*Command_ChangeBatch
 	//	*Command_StartCampaign
 	//	*Command_Acknowledge
 	//	*Command_CreateCampaign
@@ -100,10 +100,10 @@ func (x *Command) GetBody() isCommand_Body {
 	return nil
 }
 
-func (x *Command) GetChangeAccounts() *ChangeAccounts {
+func (x *Command) GetChangeBatch() *ChangeBatch {
 	if x != nil {
-		if x, ok := x.Body.(*Command_ChangeAccounts); ok {
-			return x.ChangeAccounts
+		if x, ok := x.Body.(*Command_ChangeBatch); ok {
+			return x.ChangeBatch
 		}
 	}
 	return nil
@@ -176,9 +176,9 @@ type isCommand_Body interface {
 	isCommand_Body()
 }
 
-type Command_ChangeAccounts struct {
-	// Change accounts.
-	ChangeAccounts *ChangeAccounts `protobuf:"bytes,3,opt,name=change_accounts,json=changeAccounts,proto3,oneof"`
+type Command_ChangeBatch struct {
+	// Change accounts, for several callers at once.
+	ChangeBatch *ChangeBatch `protobuf:"bytes,3,opt,name=change_batch,json=changeBatch,proto3,oneof"`
 }
 
 type Command_StartCampaign struct {
@@ -216,7 +216,7 @@ type Command_SetAttrNames struct {
 	SetAttrNames *SetAttrNames `protobuf:"bytes,10,opt,name=set_attr_names,json=setAttrNames,proto3,oneof"`
 }
 
-func (*Command_ChangeAccounts) isCommand_Body() {}
+func (*Command_ChangeBatch) isCommand_Body() {}
 
 func (*Command_StartCampaign) isCommand_Body() {}
 
@@ -232,7 +232,53 @@ func (*Command_PutApp) isCommand_Body() {}
 
 func (*Command_SetAttrNames) isCommand_Body() {}
 
-// ChangeAccounts applies changes in order, all or nothing.
+// ChangeBatch is calls of several callers, one after the other.
+type ChangeBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The calls.
+	Calls         []*ChangeAccounts `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeBatch) Reset() {
+	*x = ChangeBatch{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeBatch) ProtoMessage() {}
+
+func (x *ChangeBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeBatch.ProtoReflect.Descriptor instead.
+func (*ChangeBatch) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ChangeBatch) GetCalls() []*ChangeAccounts {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+// ChangeAccounts is one call: its changes apply in order, all or nothing.
 type ChangeAccounts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app.
@@ -245,7 +291,7 @@ type ChangeAccounts struct {
 
 func (x *ChangeAccounts) Reset() {
 	*x = ChangeAccounts{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[1]
+	mi := &file_crier_log_v1_log_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +303,7 @@ func (x *ChangeAccounts) String() string {
 func (*ChangeAccounts) ProtoMessage() {}
 
 func (x *ChangeAccounts) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[1]
+	mi := &file_crier_log_v1_log_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +316,7 @@ func (x *ChangeAccounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeAccounts.ProtoReflect.Descriptor instead.
 func (*ChangeAccounts) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{1}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ChangeAccounts) GetApp() uint32 {
@@ -298,7 +344,7 @@ type StartCampaign struct {
 
 func (x *StartCampaign) Reset() {
 	*x = StartCampaign{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[2]
+	mi := &file_crier_log_v1_log_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -310,7 +356,7 @@ func (x *StartCampaign) String() string {
 func (*StartCampaign) ProtoMessage() {}
 
 func (x *StartCampaign) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[2]
+	mi := &file_crier_log_v1_log_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -323,7 +369,7 @@ func (x *StartCampaign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartCampaign.ProtoReflect.Descriptor instead.
 func (*StartCampaign) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{2}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StartCampaign) GetCampaign() *v1.Campaign {
@@ -348,7 +394,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[3]
+	mi := &file_crier_log_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +406,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[3]
+	mi := &file_crier_log_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +419,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Acknowledge) GetApp() uint32 {
@@ -418,7 +464,7 @@ type CreateCampaign struct {
 
 func (x *CreateCampaign) Reset() {
 	*x = CreateCampaign{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[4]
+	mi := &file_crier_log_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +476,7 @@ func (x *CreateCampaign) String() string {
 func (*CreateCampaign) ProtoMessage() {}
 
 func (x *CreateCampaign) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[4]
+	mi := &file_crier_log_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +489,7 @@ func (x *CreateCampaign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCampaign.ProtoReflect.Descriptor instead.
 func (*CreateCampaign) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateCampaign) GetPush() *v1.Campaign {
@@ -501,7 +547,7 @@ type RecordProgress struct {
 
 func (x *RecordProgress) Reset() {
 	*x = RecordProgress{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[5]
+	mi := &file_crier_log_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -513,7 +559,7 @@ func (x *RecordProgress) String() string {
 func (*RecordProgress) ProtoMessage() {}
 
 func (x *RecordProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[5]
+	mi := &file_crier_log_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -526,7 +572,7 @@ func (x *RecordProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordProgress.ProtoReflect.Descriptor instead.
 func (*RecordProgress) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RecordProgress) GetApp() uint32 {
@@ -552,7 +598,7 @@ type Sweep struct {
 
 func (x *Sweep) Reset() {
 	*x = Sweep{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[6]
+	mi := &file_crier_log_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +610,7 @@ func (x *Sweep) String() string {
 func (*Sweep) ProtoMessage() {}
 
 func (x *Sweep) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[6]
+	mi := &file_crier_log_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +623,7 @@ func (x *Sweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sweep.ProtoReflect.Descriptor instead.
 func (*Sweep) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 // PutApp creates or replaces an app.
@@ -593,7 +639,7 @@ type PutApp struct {
 
 func (x *PutApp) Reset() {
 	*x = PutApp{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[7]
+	mi := &file_crier_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +651,7 @@ func (x *PutApp) String() string {
 func (*PutApp) ProtoMessage() {}
 
 func (x *PutApp) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[7]
+	mi := &file_crier_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +664,7 @@ func (x *PutApp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutApp.ProtoReflect.Descriptor instead.
 func (*PutApp) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PutApp) GetApp() []byte {
@@ -648,7 +694,7 @@ type SetAttrNames struct {
 
 func (x *SetAttrNames) Reset() {
 	*x = SetAttrNames{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[8]
+	mi := &file_crier_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +706,7 @@ func (x *SetAttrNames) String() string {
 func (*SetAttrNames) ProtoMessage() {}
 
 func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[8]
+	mi := &file_crier_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +719,7 @@ func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttrNames.ProtoReflect.Descriptor instead.
 func (*SetAttrNames) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SetAttrNames) GetApp() uint32 {
@@ -709,7 +755,7 @@ type Meta struct {
 
 func (x *Meta) Reset() {
 	*x = Meta{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[9]
+	mi := &file_crier_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +767,7 @@ func (x *Meta) String() string {
 func (*Meta) ProtoMessage() {}
 
 func (x *Meta) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[9]
+	mi := &file_crier_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +780,7 @@ func (x *Meta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meta.ProtoReflect.Descriptor instead.
 func (*Meta) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Meta) GetIndex() uint64 {
@@ -789,7 +835,7 @@ type Home struct {
 
 func (x *Home) Reset() {
 	*x = Home{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[10]
+	mi := &file_crier_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +847,7 @@ func (x *Home) String() string {
 func (*Home) ProtoMessage() {}
 
 func (x *Home) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[10]
+	mi := &file_crier_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +860,7 @@ func (x *Home) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Home.ProtoReflect.Descriptor instead.
 func (*Home) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Home) GetSeq() uint64 {
@@ -860,7 +906,7 @@ type Random struct {
 
 func (x *Random) Reset() {
 	*x = Random{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[11]
+	mi := &file_crier_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +918,7 @@ func (x *Random) String() string {
 func (*Random) ProtoMessage() {}
 
 func (x *Random) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[11]
+	mi := &file_crier_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +931,7 @@ func (x *Random) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Random.ProtoReflect.Descriptor instead.
 func (*Random) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Random) GetSeq() uint64 {
@@ -913,11 +959,11 @@ var File_crier_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\xc6\x04\n" +
+	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\xbd\x04\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
-	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12G\n" +
-	"\x0fchange_accounts\x18\x03 \x01(\v2\x1c.crier.log.v1.ChangeAccountsH\x00R\x0echangeAccounts\x12D\n" +
+	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12>\n" +
+	"\fchange_batch\x18\x03 \x01(\v2\x19.crier.log.v1.ChangeBatchH\x00R\vchangeBatch\x12D\n" +
 	"\x0estart_campaign\x18\x04 \x01(\v2\x1b.crier.log.v1.StartCampaignH\x00R\rstartCampaign\x12=\n" +
 	"\vacknowledge\x18\x05 \x01(\v2\x19.crier.log.v1.AcknowledgeH\x00R\vacknowledge\x12G\n" +
 	"\x0fcreate_campaign\x18\x06 \x01(\v2\x1c.crier.log.v1.CreateCampaignH\x00R\x0ecreateCampaign\x12G\n" +
@@ -926,7 +972,9 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\aput_app\x18\t \x01(\v2\x14.crier.log.v1.PutAppH\x00R\x06putApp\x12B\n" +
 	"\x0eset_attr_names\x18\n" +
 	" \x01(\v2\x1a.crier.log.v1.SetAttrNamesH\x00R\fsetAttrNamesB\x06\n" +
-	"\x04body\"T\n" +
+	"\x04body\"A\n" +
+	"\vChangeBatch\x122\n" +
+	"\x05calls\x18\x01 \x03(\v2\x1c.crier.log.v1.ChangeAccountsR\x05calls\"T\n" +
 	"\x0eChangeAccounts\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x120\n" +
 	"\achanges\x18\x02 \x03(\v2\x16.crier.types.v1.ChangeR\achanges\"E\n" +
@@ -988,44 +1036,46 @@ func file_crier_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_crier_log_v1_log_proto_rawDescData
 }
 
-var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_crier_log_v1_log_proto_goTypes = []any{
 	(*Command)(nil),        // 0: crier.log.v1.Command
-	(*ChangeAccounts)(nil), // 1: crier.log.v1.ChangeAccounts
-	(*StartCampaign)(nil),  // 2: crier.log.v1.StartCampaign
-	(*Acknowledge)(nil),    // 3: crier.log.v1.Acknowledge
-	(*CreateCampaign)(nil), // 4: crier.log.v1.CreateCampaign
-	(*RecordProgress)(nil), // 5: crier.log.v1.RecordProgress
-	(*Sweep)(nil),          // 6: crier.log.v1.Sweep
-	(*PutApp)(nil),         // 7: crier.log.v1.PutApp
-	(*SetAttrNames)(nil),   // 8: crier.log.v1.SetAttrNames
-	(*Meta)(nil),           // 9: crier.log.v1.Meta
-	(*Home)(nil),           // 10: crier.log.v1.Home
-	(*Random)(nil),         // 11: crier.log.v1.Random
-	nil,                    // 12: crier.log.v1.SetAttrNames.NamesEntry
-	(*v1.Change)(nil),      // 13: crier.types.v1.Change
-	(*v1.Campaign)(nil),    // 14: crier.types.v1.Campaign
-	(*v1.Report)(nil),      // 15: crier.types.v1.Report
+	(*ChangeBatch)(nil),    // 1: crier.log.v1.ChangeBatch
+	(*ChangeAccounts)(nil), // 2: crier.log.v1.ChangeAccounts
+	(*StartCampaign)(nil),  // 3: crier.log.v1.StartCampaign
+	(*Acknowledge)(nil),    // 4: crier.log.v1.Acknowledge
+	(*CreateCampaign)(nil), // 5: crier.log.v1.CreateCampaign
+	(*RecordProgress)(nil), // 6: crier.log.v1.RecordProgress
+	(*Sweep)(nil),          // 7: crier.log.v1.Sweep
+	(*PutApp)(nil),         // 8: crier.log.v1.PutApp
+	(*SetAttrNames)(nil),   // 9: crier.log.v1.SetAttrNames
+	(*Meta)(nil),           // 10: crier.log.v1.Meta
+	(*Home)(nil),           // 11: crier.log.v1.Home
+	(*Random)(nil),         // 12: crier.log.v1.Random
+	nil,                    // 13: crier.log.v1.SetAttrNames.NamesEntry
+	(*v1.Change)(nil),      // 14: crier.types.v1.Change
+	(*v1.Campaign)(nil),    // 15: crier.types.v1.Campaign
+	(*v1.Report)(nil),      // 16: crier.types.v1.Report
 }
 var file_crier_log_v1_log_proto_depIdxs = []int32{
-	1,  // 0: crier.log.v1.Command.change_accounts:type_name -> crier.log.v1.ChangeAccounts
-	2,  // 1: crier.log.v1.Command.start_campaign:type_name -> crier.log.v1.StartCampaign
-	3,  // 2: crier.log.v1.Command.acknowledge:type_name -> crier.log.v1.Acknowledge
-	4,  // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
-	5,  // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
-	6,  // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
-	7,  // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
-	8,  // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
-	13, // 8: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
-	14, // 9: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	14, // 10: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
-	15, // 11: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
-	12, // 12: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	1,  // 0: crier.log.v1.Command.change_batch:type_name -> crier.log.v1.ChangeBatch
+	3,  // 1: crier.log.v1.Command.start_campaign:type_name -> crier.log.v1.StartCampaign
+	4,  // 2: crier.log.v1.Command.acknowledge:type_name -> crier.log.v1.Acknowledge
+	5,  // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
+	6,  // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
+	7,  // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
+	8,  // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
+	9,  // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
+	2,  // 8: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
+	14, // 9: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
+	15, // 10: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	15, // 11: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
+	16, // 12: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
+	13, // 13: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_crier_log_v1_log_proto_init() }
@@ -1034,7 +1084,7 @@ func file_crier_log_v1_log_proto_init() {
 		return
 	}
 	file_crier_log_v1_log_proto_msgTypes[0].OneofWrappers = []any{
-		(*Command_ChangeAccounts)(nil),
+		(*Command_ChangeBatch)(nil),
 		(*Command_StartCampaign)(nil),
 		(*Command_Acknowledge)(nil),
 		(*Command_CreateCampaign)(nil),
@@ -1049,7 +1099,7 @@ func file_crier_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_log_v1_log_proto_rawDesc), len(file_crier_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
