@@ -39,11 +39,7 @@ func measureAudience(ctx context.Context, cfg Config) ([]Result, error) {
 		return nil, err
 	}
 	rate := float64(cfg.Accounts) / time.Since(loaded).Seconds()
-	perAccount := float64(heap()-empty) / float64(cfg.Accounts)
-	results := []Result{
-		{Name: "accounts loaded with tags and attributes", Value: fmt.Sprintf("%.0f accounts/s", rate), Limit: "-", Ratio: "-", Goal: "-"},
-		{Name: "heap an idle account", Value: fmt.Sprintf("%.0f bytes", perAccount), Limit: "-", Ratio: "-", Goal: "under 100 bytes"},
-	}
+	results := []Result{{Name: "accounts loaded with tags and attributes", Value: fmt.Sprintf("%.0f accounts/s", rate), Limit: "-", Ratio: "-", Goal: "-"}}
 	pushes, err := measurePushes(ctx, core, cfg)
 	if err != nil {
 		return nil, err
@@ -56,9 +52,12 @@ func measureAudience(ctx context.Context, cfg Config) ([]Result, error) {
 	if core, err = openCore(ctx, dir); err != nil {
 		return nil, err
 	}
-	results = append(results, Result{
-		Name: "ready to serve after a restart", Value: fmt.Sprintf("%.1f s", time.Since(started).Seconds()), Limit: "-", Ratio: "-", Goal: "6 s or less",
-	})
+	ready := time.Since(started)
+	// After the restart, so that the buffers of the load are not counted.
+	perAccount := float64(heap()-empty) / float64(cfg.Accounts)
+	results = append(results,
+		Result{Name: "ready to serve after a restart", Value: fmt.Sprintf("%.1f s", ready.Seconds()), Limit: "-", Ratio: "-", Goal: "6 s or less"},
+		Result{Name: "heap an idle account, after a restart", Value: fmt.Sprintf("%.0f bytes", perAccount), Limit: "-", Ratio: "-", Goal: "under 100 bytes"})
 	return results, core.Close()
 }
 
@@ -131,7 +130,7 @@ func measurePushes(ctx context.Context, core *app.Core, cfg Config) ([]Result, e
 	for _, k := range kinds {
 		var done []time.Duration
 		var total uint64
-		for range 25 {
+		for range 50 {
 			random++
 			req := &crier.PushRequest{
 				App: benchApp, Random: random, Condition: k.cond, RequestID: fmt.Sprint(random), LifeTime: time.Hour,

@@ -72,7 +72,7 @@ func Markdown(w io.Writer, cfg Config, results []Result) error {
   in the raft logs and in the state, both synced. The raw limit: 8 goroutines commit batches of 100 records of the same size
   through the same group committer to one synced Badger database, without anything else.
 - **A large audience**: accounts with 5 tags of 1000 (zipf) and 3 attributes (3, 50 and 10,000 values), over 64 partitions, in one process.
-  Heap is what the Go runtime holds after a collection, less what an empty node holds.
+  Heap is what the Go runtime holds in the restarted node after a collection, less what an empty node holds.
 - **Connections**: the server and the receivers are two processes. An idle connection's cost is what the server's resident memory grew by.
   A push is timed from the REST call to the last receiver; the bare library is a process that writes one prepared frame to as many connections.
 - The ratio of the audience index to bare bitmap algebra, and the bytes of a kept push on disk, come from

@@ -1,0 +1,43 @@
+# What a newcomer needs: make run, make demo, make test. `make help` lists the rest.
+TOOL := go tool -modfile=tools/go.mod
+FUZZTIME ?= 5s
+RACE := . ./actors/... ./client/... ./cluster/... ./http/... ./internal/... ./persistence/... ./usersig/...
+
+.DEFAULT_GOAL := help
+.PHONY: help build run demo test race lint proto fuzz bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/crier
+	go build -o bin/crier ./cmd/crier
+
+run: build ## build and run a node with a demo app, in ./data
+	bin/crier serve --demo
+
+demo: build ## play the stories against the node of `make run`, and judge who got what
+	bin/crier demo
+
+test: ## run every test
+	go test -timeout 15m ./...
+
+race: ## run the tests of what is concurrent with the race detector
+	go test -race -timeout 20m $(RACE)
+
+lint: ## check formatting and style
+	$(TOOL) golangci-lint run --timeout 20m ./...
+
+proto: ## generate the protobuf code anew, and check the schemas
+	$(TOOL) buf generate
+	$(TOOL) buf lint
+
+fuzz: ## fuzz every decoder, FUZZTIME each
+	@set -e; for p in $$(go list ./...); do \
+		dir=$$(go list -f '{{.Dir}}' $$p); \
+		for f in $$(cat /dev/null $$dir/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' | sort -u); do \
+			echo "fuzz $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done
+
+bench: build ## measure against raw limits, and write docs/benchmarks.md (minutes)
+	bin/crier bench --report docs/benchmarks.md
