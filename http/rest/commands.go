@@ -111,3 +111,20 @@ func find(service, name string) *command {
 	}
 	return nil
 }
+
+// Command describes a call of the API, for documents and tests.
+type Command struct {
+	Services        []string
+	Name, About     string
+	Fields, Answers string       // Markdown
+	Codes           []crier.Code // that it can answer, those of every command included
+}
+
+// Commands returns every call of the API, in the order of the documents.
+func Commands() []Command {
+	all := make([]Command, len(commands))
+	for i, c := range commands {
+		all[i] = Command{c.services, c.name, c.about, c.fields, c.answers, slices.Concat(c.codes, []crier.Code{c.notAdmin}, commonCodes)}
+	}
+	return all
+}

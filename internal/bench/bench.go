@@ -22,7 +22,7 @@ type Config struct {
 	Accounts    int    // of the large app
 	Connections int    // idle connections; at most what the process may open
 	Duration    time.Duration
-	Only        []string // parts to measure: writes, audience, connections; empty: all
+	Only        []string  // parts to measure: writes, audience, connections; empty: all
 	Out         io.Writer // progress
 }
 
