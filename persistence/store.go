@@ -148,6 +148,7 @@ func openBadger(dir string, log *slog.Logger) (*badger.DB, error) {
 		WithMetricsEnabled(false).
 		WithMemTableSize(memTable).
 		WithNumMemtables(3).
+		WithValueLogFileSize(16 << 20). // values stay in the LSM tree; the file is allocated all the same
 		WithBlockCacheSize(32 << 20).
 		WithNumCompactors(2).
 		WithLogger(badgerLogger{log})

@@ -1,0 +1,236 @@
+package persistence
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/internal/wire"
+	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
+	typesv1 "github.com/crier-im/crier/proto/crier/types/v1"
+)
+
+// drawChange draws a change of one of a few accounts, over so few tags and
+// values that conditions match often and postings grow into bitmaps and shrink back.
+func drawChange(t *rapid.T, users int) crier.Change {
+	c := crier.Change{
+		Op:   crier.ChangeOp(rapid.IntRange(int(crier.OpImport), int(crier.OpKick)).Draw(t, "op")),
+		User: crier.UserID(fmt.Sprintf("u%d", rapid.IntRange(0, users-1).Draw(t, "user"))),
+	}
+	if c.Op == crier.OpDelete && rapid.IntRange(0, 3).Draw(t, "spare") > 0 {
+		c.Op = crier.OpImport
+	}
+	switch c.Op {
+	case crier.OpSetAttrs, crier.OpRemoveAttrs:
+		c.Attrs[rapid.IntRange(0, 2).Draw(t, "slot")] = rapid.SampledFrom([]string{"x", "y"}).Draw(t, "value")
+	case crier.OpAddTags, crier.OpRemoveTags:
+		c.Tags = rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c", "d"}), 1, 3).Draw(t, "tags")
+	}
+	return c
+}
+
+func drawCondition(t *rapid.T) crier.Condition {
+	tags := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "d", "never"}), 0, 2, rapid.ID[string])
+	term := rapid.Custom(func(t *rapid.T) crier.AttrTerm {
+		return crier.AttrTerm{Slot: rapid.IntRange(0, 2).Draw(t, "slot"), Value: rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "value")}
+	})
+	if rapid.Bool().Draw(t, "by attributes") {
+		return crier.Condition{AttrsOr: rapid.SliceOfN(term, 0, 2).Draw(t, "or"), AttrsAnd: rapid.SliceOfN(term, 0, 2).Draw(t, "and")}
+	}
+	return crier.Condition{TagsOr: tags.Draw(t, "or"), TagsAnd: tags.Draw(t, "and"), TagsNot: tags.Draw(t, "not")}
+}
+
+// The audience index must agree with asking every account, after any changes,
+// and after it was built anew from disk.
+func TestIndexEqualsMatch(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, t.TempDir())
+	l := newTestLog(s.FSM(0))
+	r := s.Replica(0, l)
+	var apps atomic.Uint32
+	const users = 80
+	rapid.Check(t, func(t *rapid.T) {
+		app := crier.AppID(1000 + apps.Add(1))
+		var all []crier.Change
+		for i := range users {
+			all = append(all, crier.Change{Op: crier.OpImport, User: crier.UserID(fmt.Sprintf("u%d", i))},
+				crier.Change{Op: crier.OpAddTags, User: crier.UserID(fmt.Sprintf("u%d", i)), Tags: []string{"a"}})
+		}
+		if err := r.ChangeAccounts(context.Background(), app, all); err != nil {
+			t.Fatal(err)
+		}
+		calls := make([]crier.AccountChanges, rapid.IntRange(0, 60).Draw(t, "changes"))
+		for i := range calls {
+			calls[i] = crier.AccountChanges{App: app, Changes: []crier.Change{drawChange(t, users)}}
+		}
+		if len(calls) > 0 {
+			r.ChangeAccountsBatch(context.Background(), calls) // some are refused: accounts that do not exist
+		}
+		names := make([]crier.UserID, users)
+		for i := range names {
+			names[i] = crier.UserID(fmt.Sprintf("u%d", i))
+		}
+		accounts, err := r.Accounts(app, names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rebuilt := newMachine(s, 0)
+		if err := rebuilt.load(); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			cond := drawCondition(t)
+			for which, m := range map[string]*Machine{"kept": s.machines[0], "rebuilt": rebuilt} {
+				got := m.apps[app].index.evaluate(&cond)
+				n := uint64(0)
+				for _, a := range accounts {
+					if a == nil {
+						continue
+					}
+					want := cond.Match(a)
+					if got.Contains(a.Ordinal) != want {
+						t.Fatalf("%s index: %+v has %v for %+v, Match says %v", which, cond, !want, a, want)
+					}
+					if want {
+						n++
+					}
+				}
+				if got.GetCardinality() != n {
+					t.Fatalf("%s index: %+v matches %d, %d accounts do", which, cond, got.GetCardinality(), n)
+				}
+			}
+		}
+	})
+}
+
+// randomLog draws a log of every kind of command, as a busy partition would have.
+func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
+	now, seq := time.UnixMilli(1700000000000).UTC(), uint64(0)
+	add := func(cmd *logv1.Command) {
+		now = now.Add(time.Duration(random.IntN(20_000)) * time.Millisecond)
+		cmd.Version, cmd.TimeMs = commandVersion, now.UnixMilli()
+		entries = append(entries, &raft.Log{Index: uint64(len(entries) + 1), Term: 1 + uint64(len(entries)/100), Type: raft.LogCommand, Data: marshal(cmd)})
+	}
+	var tasks []crier.TaskID
+	for range n {
+		user := crier.UserID(fmt.Sprintf("u%d", random.IntN(50)))
+		switch random.IntN(10) {
+		case 0, 1, 2, 3:
+			b := new(logv1.ChangeBatch)
+			for range 1 + random.IntN(3) {
+				c := &logv1.ChangeAccounts{App: uint32(testApp)}
+				for range 1 + random.IntN(4) {
+					change := crier.Change{Op: crier.OpImport + crier.ChangeOp(random.IntN(9)), User: user, Tags: []string{fmt.Sprint(random.IntN(4))}, MaxTags: 3}
+					change.Attrs[random.IntN(3)] = fmt.Sprint(random.IntN(3))
+					if random.IntN(2) == 0 {
+						change.Op = crier.OpImport
+					}
+					c.Changes = append(c.Changes, wire.FromChange(&change))
+				}
+				b.Calls = append(b.Calls, c)
+			}
+			add(&logv1.Command{Body: &logv1.Command_ChangeBatch{ChangeBatch: b}})
+		case 4, 5:
+			seq++
+			c := campaign(seq, time.Duration(random.IntN(3))*time.Minute, crier.Condition{TagsOr: []string{fmt.Sprint(random.IntN(4))}}, now)
+			if random.IntN(2) == 0 {
+				c.Condition = crier.Condition{}
+			}
+			add(&logv1.Command{Body: &logv1.Command_StartCampaign{StartCampaign: &logv1.StartCampaign{Campaign: wire.FromCampaign(c)}}})
+		case 6:
+			a := &logv1.Acknowledge{App: uint32(testApp)}
+			for range 5 {
+				a.Seqs, a.Ordinals = append(a.Seqs, uint64(random.IntN(int(seq)+1))), append(a.Ordinals, uint32(random.IntN(60)))
+			}
+			add(&logv1.Command{Body: &logv1.Command_Acknowledge{Acknowledge: a}})
+		case 7:
+			p := &crier.Campaign{App: testApp, Random: uint32(random.IntN(20)), LifeTime: time.Duration(random.IntN(2)) * time.Minute}
+			tasks = append(tasks, crier.NewTaskID(testApp, now, p.Random, uint64(len(tasks)+1)))
+			add(&logv1.Command{Body: &logv1.Command_CreateCampaign{CreateCampaign: &logv1.CreateCampaign{Push: wire.FromCampaign(p), RequestId: fmt.Sprint(random.IntN(3)), RandomWindowMs: 60_000, PerDay: 30, Kept: 5}}})
+		case 8:
+			if len(tasks) > 0 {
+				r := crier.Report{Task: tasks[random.IntN(len(tasks))], Status: crier.Status(random.IntN(3)), Total: 5}
+				add(&logv1.Command{Body: &logv1.Command_RecordProgress{RecordProgress: &logv1.RecordProgress{App: uint32(testApp), Report: wire.FromReport(&r)}}})
+			}
+		default:
+			add(&logv1.Command{Body: &logv1.Command_Sweep{Sweep: &logv1.Sweep{}}})
+		}
+	}
+	return entries
+}
+
+// Replicas that are fed the same log, in whatever batches, are equal byte for
+// byte; what they have already is not applied again, and a restart changes nothing.
+func TestReplicasAreEqual(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 1))
+	entries := randomLog(random, 400)
+	one, dir := openStore(t, t.TempDir()), t.TempDir()
+	other := openStore(t, dir)
+	for _, e := range entries {
+		one.machines[0].Apply(e)
+	}
+	for rest := entries; len(rest) > 0; {
+		n := min(1+random.IntN(40), len(rest))
+		other.machines[0].ApplyBatch(rest[:n])
+		rest = rest[n:]
+	}
+	want := snapshot(t, one, 0)
+	if got := snapshot(t, other, 0); !bytes.Equal(got, want) {
+		t.Fatalf("the replicas differ: %d and %d bytes", len(want), len(got))
+	}
+	if len(one.machines[0].apps[testApp].mail) == 0 {
+		t.Error("no campaign is kept at the end: the log tests little")
+	}
+	one.machines[0].ApplyBatch(entries[len(entries)/2:])
+	if got := snapshot(t, one, 0); !bytes.Equal(got, want) {
+		t.Error("entries that were applied before changed the state")
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := openStore(t, dir)
+	if got := snapshot(t, again, 0); !bytes.Equal(got, want) {
+		t.Error("the restart changed the state")
+	}
+	a, b := one.machines[0].apps[testApp], again.machines[0].apps[testApp]
+	if !a.index.all.Equals(b.index.all) || a.next != b.next || a.seq != b.seq || !slices.Equal(a.open, b.open) || !slices.Equal(a.kept, b.kept) || len(a.mail) != len(b.mail) {
+		t.Error("the memory is not what it was before the restart")
+	}
+	for i := range a.mail {
+		if x, y := a.mail[i], b.mail[i]; x.seq != y.seq || x.expires != y.expires || !x.remaining.Equals(y.remaining) {
+			t.Errorf("mailbox of campaign %d differs after the restart", x.seq)
+		}
+	}
+}
+
+func FuzzWire(f *testing.F) {
+	c := campaign(1, time.Hour, crier.Condition{TagsOr: []string{"a"}, AttrsAnd: []crier.AttrTerm{{Slot: 3, Value: "v"}}}, time.UnixMilli(1))
+	f.Add(marshal(wire.FromCampaign(c)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var p typesv1.Campaign
+		if proto.Unmarshal(data, &p) == nil {
+			again := wire.FromCampaign(wire.ToCampaign(&p))
+			if !proto.Equal(again, wire.FromCampaign(wire.ToCampaign(again))) {
+				t.Errorf("not stable: %v", again)
+			}
+		}
+		var a typesv1.Account
+		if proto.Unmarshal(data, &a) == nil {
+			_ = wire.FromAccount(wire.ToAccount(1, &a))
+		}
+		_ = newIndex().load(data)
+	})
+}
