@@ -161,6 +161,15 @@ func check(app *crier.App) error {
 	if len(app.Key) < 16 {
 		return crier.Errorf(crier.CodeBadParameter, "key must have at least 16 characters")
 	}
+	named := make(map[int]string)
+	for slot, name := range app.AttrNames {
+		if name != "" {
+			named[slot] = name
+		}
+	}
+	if _, err := (crier.AttrNames{}).With(named); err != nil {
+		return crier.Errorf(crier.CodeBadParameter, "attr_names: %s", crier.AsError(err).Info)
+	}
 	text, err := json.Marshal(app.Limits)
 	if err != nil {
 		return err

@@ -53,19 +53,27 @@ func imGetAttrName(_ context.Context, c *call) (answer, error) {
 }
 
 // entries returns the list of per-account objects under one of the names; one object
-// stands for a list of one, also flat at the top level.
+// stands for a list of one, also flat at the top level. What is no list is an entry that is no object.
 func (c *call) entries(names ...string) []*value {
 	if c.body.get("To_Account") != nil {
 		return []*value{c.body}
 	}
-	v := c.body.get(names...)
-	if v.is('{') {
+	switch v := c.body.get(names...); {
+	case v == nil:
+		return nil
+	case v.is('['):
+		return v.list
+	default:
 		return []*value{v}
 	}
-	if !v.is('[') {
-		return nil
+}
+
+// countRule says how many accounts a call takes; most 0 is unlimited.
+func countRule(most int) string {
+	if most <= 0 {
+		return "it must have at least 1"
 	}
-	return v.list
+	return "it must have 1 to " + strconv.Itoa(most)
 }
 
 // change makes one change of an entry, for the account that it names.
@@ -74,7 +82,7 @@ type change func(entry *value, ch *crier.Change) error
 // changeEach makes a change of each entry and applies them, in order, all or nothing.
 func (c *call) changeEach(ctx context.Context, list []*value, most int, malformed crier.Code, op crier.ChangeOp, fill change) (answer, error) {
 	if len(list) == 0 || most > 0 && len(list) > most {
-		return nil, crier.Errorf(crier.CodeBadAccountCount, "the call has %d accounts, it must have 1 to %d", len(list), most)
+		return nil, crier.Errorf(crier.CodeBadAccountCount, "the call has %d accounts, %s", len(list), countRule(most))
 	}
 	changes := make([]crier.Change, len(list))
 	for i, e := range list {
@@ -196,7 +204,7 @@ func (c *call) toAccounts(most int, malformed, count crier.Code) ([]crier.UserID
 		if len(list) == 0 && count == crier.CodeTooManyPresence {
 			count = malformed
 		}
-		return nil, crier.Errorf(count, "To_Account has %d accounts, it must have 1 to %d", len(list), most)
+		return nil, crier.Errorf(count, "To_Account has %d accounts, %s", len(list), countRule(most))
 	}
 	users := make([]crier.UserID, len(list))
 	for i, e := range list {
@@ -262,9 +270,6 @@ func imRemoveAllTags(ctx context.Context, c *call) (answer, error) {
 	return nil, c.api.service.ChangeAccounts(ctx, c.app.ID, changes)
 }
 
-// presenceMost bounds the accounts of a presence query.
-const presenceMost = 500
-
 func queryState(ctx context.Context, c *call) (answer, error) {
 	return c.queryPresence(ctx, "State")
 }
@@ -274,7 +279,7 @@ func queryOnlineStatus(ctx context.Context, c *call) (answer, error) {
 }
 
 func (c *call) queryPresence(ctx context.Context, field string) (answer, error) {
-	users, err := c.toAccounts(presenceMost, crier.CodeNoToAccount, crier.CodeTooManyPresence)
+	users, err := c.toAccounts(c.app.Limits.AccountsPerCall, crier.CodeNoToAccount, crier.CodeTooManyPresence)
 	if err != nil {
 		return nil, err
 	}

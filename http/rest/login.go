@@ -51,16 +51,20 @@ func accountImport(ctx context.Context, c *call) (answer, error) {
 	return nil, c.api.service.ChangeAccounts(ctx, c.app.ID, []crier.Change{{Op: crier.OpImport, User: user, Profile: profile}})
 }
 
-// items reads a list of an account command; most accounts at a time.
+// items reads a list of an account command; one object stands for a list of one,
+// also flat at the top level.
 func (c *call) items(names ...string) ([]*value, error) {
 	v := c.body.get(names...)
+	if v == nil && c.body.get("UserID", "Identifier") != nil {
+		v = c.body
+	}
 	list := []*value{v}
 	if v.is('[') {
 		list = v.list
 	}
 	most := c.app.Limits.ImportsPerCall
 	if v == nil || len(list) == 0 || most > 0 && len(list) > most {
-		return nil, crier.Errorf(crier.CodeBadParameter, "%s must have 1 to %d accounts", names[0], most)
+		return nil, crier.Errorf(crier.CodeBadParameter, "%s has no account or too many, %s", names[0], countRule(most))
 	}
 	return list, nil
 }

@@ -1,0 +1,243 @@
+package operator_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/http/operator"
+)
+
+const token = "the token of the operator"
+
+// memory is a Service that keeps its apps in a map.
+type memory struct {
+	apps map[crier.AppID]*crier.App
+	err  error // answers every write, where it is not nil
+}
+
+func (m *memory) App(id crier.AppID) *crier.App { return m.apps[id] }
+
+func (m *memory) Apps() (all []*crier.App) {
+	for _, app := range m.apps {
+		all = append(all, app)
+	}
+	return all
+}
+
+func (m *memory) CreateApp(_ context.Context, app *crier.App) error {
+	if m.apps[app.ID] != nil {
+		return crier.Errorf(crier.CodeBadParameter, "app %d exists", app.ID)
+	}
+	return m.UpdateApp(context.Background(), app)
+}
+
+func (m *memory) UpdateApp(_ context.Context, app *crier.App) error {
+	if m.err == nil {
+		m.apps[app.ID] = app
+	}
+	return m.err
+}
+
+func (m *memory) Reports(_ context.Context, app crier.AppID, tasks []crier.TaskID) ([]crier.Report, error) {
+	if m.apps[app] == nil {
+		return nil, crier.Errorf(crier.CodeUnknownTask, "TaskId %s is unknown", tasks[0])
+	}
+	return []crier.Report{{Task: tasks[0], Status: crier.StatusRunning, Started: time.Unix(1, 0).UTC(), Total: 3, Finished: 2}}, nil
+}
+
+// server is the API over a memory.
+type server struct {
+	*memory
+	handler http.Handler
+}
+
+func newServer() *server {
+	s := &server{memory: &memory{apps: make(map[crier.AppID]*crier.App)}}
+	s.handler = handler(s.memory, token)
+	return s
+}
+
+func handler(m *memory, token string) http.Handler {
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	operator.New(m, token).Register(e)
+	return e
+}
+
+// send makes a request with the Authorization header, and returns the status and the body.
+func send(h http.Handler, authorization, method, path, body string) (int, string) {
+	req := httptest.NewRequest(method, path, strings.NewReader(body))
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, req)
+	return w.Code, w.Body.String()
+}
+
+// want makes a call that must answer the status, and returns the body.
+func (s *server) want(t *testing.T, status int, method, path, body string) string {
+	t.Helper()
+	got, text := send(s.handler, "Bearer "+token, method, path, body)
+	if got != status || !json.Valid([]byte(text)) {
+		t.Errorf("%s %s %s: %d %s, want %d", method, path, body, got, text, status)
+	}
+	return text
+}
+
+// says makes a call that must be refused with 400 and name what is wrong.
+func (s *server) says(t *testing.T, method, path, body, what string) {
+	t.Helper()
+	if text := s.want(t, http.StatusBadRequest, method, path, body); !strings.Contains(text, what) {
+		t.Errorf("%s: %s does not name %s", body, text, what)
+	}
+}
+
+func TestToken(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":1}`)
+	for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer wrong", token, "Basic " + token, "bearer " + token, "Bearer " + token + "x", "Bearer  " + token} {
+		for _, c := range [][2]string{
+			{http.MethodGet, "/v1/apps"}, {http.MethodPost, "/v1/apps"}, {http.MethodGet, "/v1/apps/1"}, {http.MethodPatch, "/v1/apps/1"},
+			{http.MethodPost, "/v1/apps/1/rotate-key"}, {http.MethodGet, "/v1/tasks/1_2_3_4"},
+		} {
+			if status, text := send(s.handler, authorization, c[0], c[1], `{"id":2}`); status != http.StatusUnauthorized || strings.Contains(text, "key") {
+				t.Errorf("%q %v: %d %s", authorization, c, status, text)
+			}
+		}
+	}
+	if len(s.apps) != 1 {
+		t.Errorf("%d apps", len(s.apps))
+	}
+	for _, authorization := range []string{"", "Bearer", "Bearer "} { // an empty token opens nothing
+		if status, text := send(handler(s.memory, ""), authorization, http.MethodGet, "/v1/apps", ""); status != http.StatusUnauthorized {
+			t.Errorf("%q: %d %s", authorization, status, text)
+		}
+	}
+}
+
+func TestKeysAreShownOnce(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	var made, rotated struct{ Key string }
+	created := s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":7,"name":"shop"}`)
+	if err := json.Unmarshal([]byte(created), &made); err != nil || len(made.Key) != 64 || s.apps[7].Key != made.Key {
+		t.Fatalf("%s: %v", created, err)
+	}
+	if err := json.Unmarshal([]byte(s.want(t, http.StatusOK, http.MethodPost, "/v1/apps/7/rotate-key", `{"grace_seconds":60}`)), &rotated); err != nil {
+		t.Fatal(err)
+	}
+	app := s.apps[7]
+	if app.Key != rotated.Key || app.OldKey != made.Key || app.Key == made.Key {
+		t.Errorf("after the rotation %+v", app)
+	}
+	if grace := time.Until(app.OldKeyUntil); grace > time.Minute || grace < 50*time.Second || len(app.Keys(time.Now())) != 2 || len(app.Keys(time.Now().Add(time.Minute))) != 1 {
+		t.Errorf("the old key works until %s", app.OldKeyUntil)
+	}
+	for _, text := range []string{
+		s.want(t, http.StatusOK, http.MethodGet, "/v1/apps", ""), s.want(t, http.StatusOK, http.MethodGet, "/v1/apps/7", ""),
+		s.want(t, http.StatusOK, http.MethodPatch, "/v1/apps/7", `{"name":"store"}`), s.want(t, http.StatusBadRequest, http.MethodPost, "/v1/apps", `{"id":7}`),
+	} {
+		if strings.Contains(text, made.Key) || strings.Contains(text, rotated.Key) {
+			t.Errorf("a key is shown again: %s", text)
+		}
+	}
+	if app := s.apps[7]; app.Name != "store" || app.Key != rotated.Key || app.OldKey != made.Key {
+		t.Errorf("a change of the name made it %+v", app)
+	}
+	for _, grace := range []string{"-1", "2592001", `"x"`, "1.5"} {
+		s.want(t, http.StatusBadRequest, http.MethodPost, "/v1/apps/7/rotate-key", `{"grace_seconds":`+grace+`}`)
+	}
+	s.says(t, http.MethodPost, "/v1/apps/7/rotate-key", `{"grace":5}`, "grace")
+	if s.apps[7].Key != rotated.Key {
+		t.Error("a refused rotation made a new key")
+	}
+	s.want(t, http.StatusOK, http.MethodPost, "/v1/apps/7/rotate-key", ``)
+	if day := time.Until(s.apps[7].OldKeyUntil); day < 23*time.Hour || day > 24*time.Hour {
+		t.Errorf("the default grace is %s", day)
+	}
+}
+
+func TestCreate(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":1}`)
+	if app := s.apps[1]; !app.PushEnabled || app.Disabled || app.Limits != crier.DefaultLimits() || len(app.Admins) != 1 || app.Admins[0] != "administrator" || time.Since(app.CreatedAt) > time.Minute {
+		t.Errorf("the defaults are %+v", app)
+	}
+	s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps",
+		`{"id":2,"key":"0123456789abcdef","admins":["a","b"],"push_enabled":false,"session_policy":"many","language":"zh","limits":{"kept_pushes":5},"attr_names":["sex"]}`)
+	if app := s.apps[2]; app.PushEnabled || app.Key != "0123456789abcdef" || len(app.Admins) != 2 || app.Limits.KeptPushes != 5 || app.Limits.TagsPerCall != 10 || app.AttrNames[0] != "sex" {
+		t.Errorf("made %+v", app)
+	}
+	for body, what := range map[string]string{
+		``: "id", `{}`: "id", `{"id":0}`: "id", `{"id":-1}`: "id", `{"id":4294967296}`: "id", `{"id":"x"}`: "id", `{"id":1}`: "exists",
+		`{"id":3,"nosuch":1}`: "nosuch", `{"id":3,"limits":{"nosuch":1}}`: "nosuch", `{"id":3,"limits":{"push_interval":-1}}`: "limits.push_interval",
+		`{"id":3,"limits":{"push_interval":"1s"}}`: "push_interval", `{"id":3,"limits":5}`: "limits", `{"id":3,"key":"short"}`: "key", `{"id":3,"key":""}`: "key",
+		`{"id":3,"admins":[]}`: "admins", `{"id":3,"admins":[""]}`: "admins[0]", `{"id":3,"session_policy":"x"}`: "session_policy", `{"id":3,"language":"x"}`: "language",
+		`{"id":3,"name":"` + strings.Repeat("x", 129) + `"}`: "name", `{"id":3} {}`: "follows", `[]`: "body", `{`: "body", `{"id":3,"attr_names":["a","a"]}`: "attr_names",
+		`{"id":3,"attr_names":["` + strings.Repeat("x", 51) + `"]}`: "attr_names", `{"id":3,"name":"` + strings.Repeat("x", 70_000) + `"}`: "65536",
+	} {
+		s.says(t, http.MethodPost, "/v1/apps", body, what)
+	}
+	if len(s.apps) != 2 {
+		t.Errorf("%d apps", len(s.apps))
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":1,"attr_names":["sex"]}`)
+	before := *s.apps[1]
+	for body, what := range map[string]string{
+		`{"id":2}`: "id", `{"key":"0123456789abcdef"}`: "key", `{"old_key":"x"}`: "old_key", `{"old_key_until":"2030-01-01T00:00:00Z"}`: "old_key_until",
+		`{"attr_names":["x"]}`: "attr_names", `{"created_at":"2030-01-01T00:00:00Z"}`: "created_at", `{"nosuch":1}`: "nosuch", `{"limits":{"nosuch":1}}`: "nosuch",
+		`{"limits":{"calls_per_second":-5}}`: "limits.calls_per_second", `{"admins":[]}`: "admins", `{"disabled":1}`: "disabled", `{`: "body",
+	} {
+		s.says(t, http.MethodPatch, "/v1/apps/1", body, what)
+	}
+	if fmt.Sprint(*s.apps[1]) != fmt.Sprint(before) {
+		t.Errorf("refused changes made it %+v", s.apps[1])
+	}
+	shared := s.apps[1]
+	s.want(t, http.StatusOK, http.MethodPatch, "/v1/apps/1", `{"admins":["z"],"disabled":true,"limits":{"pushes_per_day":0}}`)
+	if app := s.apps[1]; app.Admins[0] != "z" || !app.Disabled || app.Limits.PushesPerDay != 0 || app.Limits.PushInterval != time.Second || app.AttrNames[0] != "sex" || app.Key != before.Key {
+		t.Errorf("changed to %+v", app)
+	}
+	if shared.Admins[0] != "administrator" {
+		t.Error("the old value, which others read, was written to")
+	}
+	s.want(t, http.StatusOK, http.MethodPatch, "/v1/apps/1", `{"id":1}`)
+	for _, path := range []string{"/v1/apps/2", "/v1/apps/0", "/v1/apps/x", "/v1/apps/4294967297"} {
+		s.want(t, http.StatusNotFound, http.MethodGet, path, "")
+		s.want(t, http.StatusNotFound, http.MethodPatch, path, `{"name":"x"}`)
+		s.want(t, http.StatusNotFound, http.MethodPost, path+"/rotate-key", "")
+	}
+	s.err = crier.Errorf(crier.CodeTimeout, "the partition is busy")
+	s.want(t, http.StatusServiceUnavailable, http.MethodPatch, "/v1/apps/1", `{"name":"x"}`)
+	s.err = context.DeadlineExceeded
+	s.want(t, http.StatusInternalServerError, http.MethodPatch, "/v1/apps/1", `{"name":"x"}`)
+}
+
+func TestTask(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":1}`)
+	const want = `{"app":1,"finished":2,"started":"1970-01-01T00:00:01Z","status":"running","task":"1_2_3_4","total":3}`
+	if got := s.want(t, http.StatusOK, http.MethodGet, "/v1/tasks/1_2_3_4", ""); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	s.want(t, http.StatusNotFound, http.MethodGet, "/v1/tasks/2_2_3_4", "")
+	s.want(t, http.StatusNotFound, http.MethodGet, "/v1/tasks/nosuch", "")
+}
