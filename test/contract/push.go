@@ -1,0 +1,245 @@
+package contract
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crier-im/crier"
+)
+
+const (
+	push  = "openim/im_push"
+	hello = `[{"MsgType":"TIMTextElem","MsgContent":{"Text":"hello"}}]`
+)
+
+// pusher makes bodies of im_push with a MsgRandom each.
+type pusher struct{ random int }
+
+// body returns a push with more fields, "" or from a comma on.
+func (p *pusher) body(more string) string {
+	p.random++
+	return fmt.Sprintf(`{"MsgRandom":%d,"MsgBody":%s%s}`, p.random, hello, more)
+}
+
+// each makes a push for each value, put in the place of %s; all must end with the code.
+func (p *pusher) each(t *testing.T, a *tenant, code crier.Code, more string, values ...string) {
+	t.Helper()
+	for _, v := range values {
+		r := a.want(t, code, push, p.body(strings.Replace(more, "%s", v, 1)))
+		if task, ok := r["TaskId"].(string); (code == 0) != (ok && task != "") {
+			t.Errorf("%s: TaskId %v", v, r)
+		}
+	}
+}
+
+// pushes is about the fields of im_push beside the condition.
+func pushes(t *testing.T, s *suite) {
+	a := s.newTenant(t)
+	a.accounts(t, "a")
+	a.fails(t, crier.CodeBadMsgRandom, push, `{"MsgBody":`+hello+`%s}`, ``, `,"MsgRandom":null`, `,"MsgRandom":"5"`, `,"MsgRandom":-1`, `,"MsgRandom":1.5`,
+		`,"MsgRandom":4294967296`, `,"MsgRandom":1e300`, `,"MsgRandom":true`, `,"MsgRandom":[1]`, `,"MsgRandom":{}`, `,"MsgRandom":99999999999999999999`)
+	a.fails(t, crier.CodeBadMsgRandom, push, `%s`, ``, `{}`)
+	a.passes(t, push, `{"MsgBody":`+hello+`,"MsgRandom":%s}`, `0`, `4294967295`, `7.0`, `1e3`)
+	p := &pusher{random: 100}
+	p.each(t, a, 0, `,"MsgLifeTime":%s`, `null`, `0`, `1`, `604800`, `60.0`)
+	p.each(t, a, crier.CodeLifeTimeTooLong, `,"MsgLifeTime":%s`, `604801`, `9007199254740992`)
+	p.each(t, a, crier.CodeBadLifeTime, `,"MsgLifeTime":%s`, `-1`, `"60"`, `1.5`, `true`, `[]`, `{}`)
+	p.each(t, a, 0, `,"From_Account":%s`, `null`, `"a"`, `"administrator"`)
+	p.each(t, a, crier.CodeUnknownAccount, `,"From_Account":%s`, `"ghost"`)
+	p.each(t, a, crier.CodeBadAccount, `,"From_Account":%s`, `""`, text(33), `"a\u0000"`)
+	p.each(t, a, crier.CodeBadIdentifier, `,"From_Account":%s`, `5`, `true`, `["a"]`, `{}`)
+	a.patch(t, `{"push_enabled":false}`)
+	p.each(t, a, crier.CodePushOff, ``, ``)
+	a.patch(t, `{"push_enabled":true}`)
+	p.each(t, a, 0, ``, ``)
+	a.ok(t, push, `{"MsgRandom":4000,"MsgType":"TIMTextElem","MsgContent":{"Text":"flat"}}`)
+	a.ok(t, push, `{"MsgRandom":4001,"MsgBody":{"MsgType":"TIMTextElem","MsgContent":{"Text":"single"}}}`)
+}
+
+// elements is about MsgBody.
+func elements(t *testing.T, s *suite) {
+	a := s.newTenant(t)
+	random := 0
+	try := func(code crier.Code, bodies ...string) {
+		t.Helper()
+		for _, body := range bodies {
+			random++
+			a.want(t, code, push, fmt.Sprintf(`{"MsgRandom":%d%s}`, random, body))
+		}
+	}
+	of := func(code crier.Code, elements ...string) {
+		t.Helper()
+		for _, e := range elements {
+			try(code, `,"MsgBody":[`+e+`]`)
+		}
+	}
+	custom := `{"MsgType":"TIMCustomElem","MsgContent":{"Data":"d","Desc":"e","Ext":"f","Sound":"g"}}`
+	of(0,
+		custom, `{"MsgType":"TIMLocationElem","MsgContent":{"Desc":"x","Latitude":1.5,"Longitude":-2}}`,
+		`{"MsgType":"TIMFaceElem","MsgContent":{"Index":1,"Data":"x"}}`, `{"MsgType":"TIMSoundElem","MsgContent":{"any":[1]}}`,
+		`{"MsgType":"TIMImageElem","MsgContent":{}}`, `{"MsgType":"TIMFileElem","MsgContent":{}}`, `{"MsgType":"TIMVideoFileElem","MsgContent":{}}`,
+		hello[1:len(hello)-1]+","+custom, `{"MsgType":"TIMCustomElem","MsgContent":{"Data":null}}`)
+	of(crier.CodeBadElement,
+		`null`, `5`, `"x"`, `[]`, `{}`, `{"MsgType":5,"MsgContent":{}}`, `{"MsgType":"nosuch","MsgContent":{}}`, `{"MsgType":"timtextelem","MsgContent":{"Text":"x"}}`,
+		`{"MsgType":"TIMTextElem"}`, `{"MsgType":"TIMTextElem","MsgContent":null}`, `{"MsgType":"TIMTextElem","MsgContent":"x"}`, `{"MsgType":"TIMTextElem","MsgContent":["x"]}`,
+		`{"MsgType":"TIMTextElem","MsgContent":{}}`, `{"MsgType":"TIMTextElem","MsgContent":{"Text":5}}`, `{"MsgType":"TIMTextElem","MsgContent":{"Text":["x"]}}`,
+		`{"MsgType":"TIMLocationElem","MsgContent":{"Latitude":"1"}}`, `{"MsgType":"TIMLocationElem","MsgContent":{"Longitude":true}}`, `{"MsgType":"TIMLocationElem","MsgContent":{"Desc":1}}`,
+		`{"MsgType":"TIMFaceElem","MsgContent":{"Index":"1"}}`, `{"MsgType":"TIMFaceElem","MsgContent":{"Data":1}}`,
+		`{"MsgType":"TIMCustomElem","MsgContent":{"Data":{}}}`, `{"MsgType":"TIMCustomElem","MsgContent":{"Desc":1}}`, `{"MsgType":"TIMCustomElem","MsgContent":{"Ext":1}}`,
+		`{"MsgType":"TIMCustomElem","MsgContent":{"Sound":1}}`, custom+","+custom, `{"MsgType":"TIMImageElem","MsgContent":[]}`)
+	try(crier.CodeNoMsgBody, ``, `,"MsgBody":null`, `,"MsgBody":[]`)
+	try(crier.CodeMsgBodyNotArray, `,"MsgBody":5`, `,"MsgBody":"x"`, `,"MsgBody":true`, `,"MsgBody":{}`, `,"MsgBody":{"Text":"x"}`)
+}
+
+// conditions is about Condition.
+func conditions(t *testing.T, s *suite) {
+	a := s.newTenant(t)
+	a.accounts(t, "a", "b", "c")
+	a.ok(t, "openim/im_set_attr_name", `{"AttrNames":{"0":"sex"}}`)
+	a.ok(t, "openim/im_set_attr", `{"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m"}},{"To_Account":"b","Attrs":{"sex":5}}]}`)
+	a.ok(t, "openim/im_add_tag", `{"UserTags":[{"To_Account":"a","Tags":["x","y"]},{"To_Account":"b","Tags":["x"]}]}`)
+	p := new(pusher)
+	for condition, total := range map[string]int{
+		`null`: 3, `{}`: 3, `[]`: 3, `{"TagsOr":[]}`: 3, `{"TagsOr":null,"AttrsAnd":{}}`: 3, `{"AttrsOr":[]}`: 3, `{"TagsOr":{}}`: 3,
+		`{"TagsOr":["x","nosuch"]}`: 2, `{"TagsAnd":["x","y"]}`: 1, `{"TagsOr":["x"],"TagsAnd":["y"]}`: 1, `{"TagsNot":["y"]}`: 2, `{"TagsNot":["x"]}`: 1,
+		`{"TagsOr":["x"],"TagsNot":["y"]}`: 1, `{"TagsOr":["nosuch"]}`: 0, `{"TagsOr":["X"]}`: 0, `{"TagsOr":["x","x"]}`: 2,
+		`{"AttrsOr":{"sex":"m"}}`: 1, `{"AttrsAnd":{"sex":5}}`: 1, `{"AttrsAnd":{"sex":"M"}}`: 0, `{"AttrsOr":{"sex":"m"},"AttrsAnd":{"sex":"5"}}`: 0,
+		`{"AttrsOr":{"sex":"m"},"TagsOr":[]}`: 1,
+	} {
+		task, _ := a.ok(t, push, p.body(`,"Condition":`+condition))["TaskId"].(string)
+		if r := a.done(t, task); r["Total"] != float64(total) || r["Finished"] != r["Total"] {
+			t.Errorf("%s: %v, want %d accounts", condition, r, total)
+		}
+	}
+	for _, field := range []string{"TagsOr", "TagsAnd", "TagsNot"} {
+		of := `,"Condition":{"` + field + `":%s}`
+		p.each(t, a, 0, of, numbered("t", 9), numbered("t", 10), `[`+text(50)+`]`)
+		p.each(t, a, crier.CodeTooManyTags, of, numbered("t", 11), list(11, func(int) string { return `"same"` }))
+		p.each(t, a, crier.CodeTagTooLong, of, `[`+text(51)+`]`, `["`+strings.Repeat("é", 25)+`x"]`)
+		p.each(t, a, crier.CodeTagEmpty, of, `[""]`)
+		p.each(t, a, crier.CodeTagBadValue, of, `["a\u0000"]`)
+		p.each(t, a, crier.CodeBadCondition, of, `"x"`, `5`, `true`, `{"x":"y"}`, `[5]`, `[null]`, `[["x"]]`, `[{}]`)
+		p.each(t, a, crier.CodeMixedCondition, `,"Condition":{"AttrsOr":{"sex":"m"},"`+field+`":%s}`, `["x"]`)
+	}
+	p.each(t, a, crier.CodeTagTwice, `,"Condition":%s`, `{"TagsOr":["x","y"],"TagsAnd":["y"]}`)
+	for _, field := range []string{"AttrsOr", "AttrsAnd"} {
+		of := `,"Condition":{"` + field + `":%s}`
+		p.each(t, a, 0, of, `{"sex":`+text(50)+`}`, `{"sex":true}`)
+		p.each(t, a, crier.CodeBadAttr, of, `{"sex":""}`, `{"sex":`+text(51)+`}`, `{"nosuch":"x"}`, `{"":"x"}`, `{"sex":"a\u0000"}`)
+		p.each(t, a, crier.CodeBadCondition, of, `"sex"`, `5`, `true`, `["sex"]`, `{"sex":["m"]}`, `{"sex":{"x":"m"}}`)
+		p.each(t, a, crier.CodeMixedCondition, `,"Condition":{"TagsAnd":["x"],"`+field+`":%s}`, `{"sex":"m"}`)
+	}
+	p.each(t, a, crier.CodeBadCondition, `,"Condition":%s`, `"x"`, `5`, `true`, `["x"]`, `{"nosuch":["x"]}`, `{"tagsor":["x"]}`, `{"TagsOr":["x"],"Extra":1}`)
+}
+
+// offline is about OfflinePushInfo.
+func offline(t *testing.T, s *suite) {
+	a := s.newTenant(t)
+	p := new(pusher)
+	p.each(t, a, 0, `,"OfflinePushInfo":%s`, `null`, `{}`, `[]`, `{"PushFlag":0,"Title":"t","Desc":"d","Ext":"e"}`, `{"PushFlag":1}`, `{"PushFlag":null,"unknown":5}`,
+		`{"AndroidInfo":{"Sound":"s","OPPONotifyLevel":2,"unknown":[1]},"ApnsInfo":{"BadgeMode":1,"Title":"t","MutableContent":1},"HarmonyInfo":{"Sound":"x"}}`)
+	p.each(t, a, crier.CodeBadOfflinePush, `,"OfflinePushInfo":%s`, `5`, `"x"`, `true`, `["x"]`, `{"PushFlag":2}`, `{"PushFlag":-1}`, `{"PushFlag":"1"}`, `{"PushFlag":0.5}`,
+		`{"Title":5}`, `{"Desc":["x"]}`, `{"Ext":{}}`, `{"AndroidInfo":"x"}`, `{"AndroidInfo":{"Sound":1}}`, `{"AndroidInfo":{"OPPONotifyLevel":"2"}}`,
+		`{"ApnsInfo":[]}`, `{"ApnsInfo":{"BadgeMode":"1"}}`, `{"HarmonyInfo":{"SoundDuration":1.5}}`)
+}
+
+// pushLimits is about the limits on pushes.
+func pushLimits(t *testing.T, s *suite) {
+	a := s.newTenant(t)
+	p := new(pusher)
+	body := func(n int) string { return padded(p.body(``), n) }
+	a.ok(t, push, body(10<<10))
+	a.want(t, crier.CodePushBodyTooLarge, push, body(10<<10+1))
+	a.patch(t, `{"limits":{"push_body_bytes":0}}`)
+	a.ok(t, push, body(100<<10))
+
+	r := a.ok(t, push, p.body(``))
+	p.random--
+	again := a.want(t, crier.CodePushRepeated, push, p.body(`,"MsgLifeTime":5`))
+	if again["TaskId"] != r["TaskId"] {
+		t.Errorf("the repeated push has TaskId %v, the first one %v", again["TaskId"], r["TaskId"])
+	}
+	a.want(t, crier.CodeBadLifeTime, push, `{"MsgRandom":77,"MsgLifeTime":-1,"MsgBody":`+hello+`}`)
+	a.ok(t, push, `{"MsgRandom":77,"MsgBody":`+hello+`}`) // a failed call has not used it
+	a.patch(t, `{"limits":{"msg_random_window":0}}`)
+	a.ok(t, push, `{"MsgRandom":77,"MsgBody":`+hello+`}`)
+
+	a.patch(t, `{"limits":{"push_interval":`+fmt.Sprint(int64(time.Hour))+`}}`)
+	p.each(t, a, crier.CodePushTooSoon, ``, ``)
+	a.patch(t, `{"limits":{"push_interval":1000000}}`)
+	time.Sleep(5 * time.Millisecond) // the interval itself
+	p.each(t, a, 0, ``, ``)
+
+	b := s.newTenant(t)
+	b.patch(t, `{"limits":{"pushes_per_day":2,"kept_pushes":1}}`)
+	p.each(t, b, 0, `,"MsgLifeTime":60`, ``)
+	p.each(t, b, crier.CodePushQuota, `,"MsgLifeTime":60`, ``) // one kept at a time
+	p.each(t, b, 0, ``, ``)
+	p.each(t, b, crier.CodePushQuota, ``, ``) // two a day
+}
+
+// done waits until the push is done, and returns its report.
+func (a *tenant) done(t *testing.T, task string) map[string]any {
+	t.Helper()
+	var last any
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		list, _ := a.ok(t, "openim/im_get_push_report", `{"TaskIds":["`+task+`"]}`)["Reports"].([]any)
+		if len(list) != 1 {
+			t.Fatalf("%d reports", len(list))
+		}
+		last = list[0]
+		if r, ok := last.(map[string]any); ok && r["Status"] == float64(crier.StatusDone) {
+			return r
+		}
+	}
+	t.Fatalf("the push is not done: %v", last)
+	return nil
+}
+
+// reports is about im_get_push_report.
+func reports(t *testing.T, s *suite) {
+	a, other := s.newTenant(t), s.newTenant(t)
+	a.accounts(t, "a", "b")
+	const get = "all_member_push/im_get_push_report"
+	p := new(pusher)
+	var tasks []string
+	for range 3 {
+		task, _ := a.ok(t, push, p.body(``))["TaskId"].(string)
+		tasks = append(tasks, task)
+	}
+	foreign, _ := other.ok(t, push, p.body(``))["TaskId"].(string)
+	for _, task := range tasks {
+		r := a.done(t, task)
+		start, err := time.ParseInLocation(time.DateTime, fmt.Sprint(r["StartTime"]), time.FixedZone("", 8*60*60))
+		if age := time.Since(start); err != nil || age < -time.Minute || age > 5*time.Minute || len(r) != 5 {
+			t.Errorf("%v: %v", r, err)
+		}
+		status := a.operate(t, http.MethodGet, "/v1/tasks/"+task, "")
+		if status["status"] != "done" || status["task"] != task || status["total"] != r["Total"] {
+			t.Errorf("the operator's API says %v", status)
+		}
+	}
+	order := []string{tasks[2], tasks[0], tasks[2], tasks[1]}
+	list, _ := a.ok(t, get, `{"TaskIds":`+encode(order)+`}`)["Reports"].([]any)
+	for i, r := range list {
+		if m, ok := r.(map[string]any); !ok || len(list) != len(order) || m["TaskId"] != order[i] {
+			t.Errorf("report %d is %v", i, r)
+		}
+	}
+	a.ok(t, get, `{"TaskIds":"`+tasks[0]+`"}`)
+	of := func(n int) string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = tasks[i%len(tasks)]
+		}
+		return encode(all)
+	}
+	a.passes(t, get, `{"TaskIds":%s}`, of(499), of(500))
+	a.fails(t, crier.CodeTooManyTasks, get, `{"TaskIds":%s}`, of(501))
+	a.fails(t, crier.CodeNoTasks, get, `%s`, ``, `{}`, `{"TaskIds":null}`, `{"TaskIds":[]}`)
+	a.fails(t, crier.CodeUnknownTask, get, `{"TaskIds":%s}`, `["nosuch"]`, `[""]`, encode([]string{tasks[0], foreign}), encode([]string{tasks[0] + "0"}),
+		`5`, `true`, `{"x":"y"}`, `[5]`, `[null]`, `["a\u0000"]`)
+}
