@@ -2,6 +2,7 @@ package crier
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 )
 
@@ -98,12 +99,12 @@ func parseTerms(field string, attrs map[string]string, names *AttrNames) ([]Attr
 // CheckTag checks one tag. Errors carry CodeTagEmpty, CodeTagTooLong or
 // CodeTagBadValue.
 func CheckTag(t string) error {
-	switch err := CheckName(t); err {
-	case nil:
+	switch err := CheckName(t); {
+	case err == nil:
 		return nil
-	case NameEmpty:
+	case errors.Is(err, NameEmpty):
 		return Errorf(CodeTagEmpty, "a tag is empty")
-	case NameTooLong:
+	case errors.Is(err, NameTooLong):
 		return Errorf(CodeTagTooLong, "tag %s is %d bytes long, the limit is %d", Quote(t), len(t), MaxNameBytes)
 	default:
 		return Errorf(CodeTagBadValue, "tag %s %s", Quote(t), err)

@@ -356,9 +356,14 @@ func TestNotification(t *testing.T) {
 		want crier.Notification
 	}{
 		"texts joined": {crier.Message{Elements: []crier.Element{text, custom, text}}, "", crier.Notification{Text: "hellodeschello", Ext: "e", Sound: "s.aiff"}},
-		"words in English": {crier.Message{Elements: []crier.Element{element(crier.LocationElement, `{"Desc":"x"}`), element(crier.FaceElement, `{}`),
-			element(crier.SoundElement, `{}`), element(crier.ImageElement, `{"Text":5}`), element(crier.FileElement, `{}`), element(crier.VideoElement, `{}`)}},
-			crier.English, crier.Notification{Text: "[Location][Face][Voice][Image][File][Video]"}},
+		"words in English": {
+			crier.Message{Elements: []crier.Element{
+				element(crier.LocationElement, `{"Desc":"x"}`), element(crier.FaceElement, `{}`),
+				element(crier.SoundElement, `{}`), element(crier.ImageElement, `{"Text":5}`), element(crier.FileElement, `{}`), element(crier.VideoElement, `{}`),
+			}},
+			crier.English,
+			crier.Notification{Text: "[Location][Face][Voice][Image][File][Video]"},
+		},
 		"words in Chinese":            {crier.Message{Elements: []crier.Element{element(crier.LocationElement, `{}`), element(crier.FaceElement, `{}`)}}, crier.Chinese, crier.Notification{Text: "[位置][表情]"}},
 		"offline info overrides":      {crier.Message{Elements: []crier.Element{text, custom}, Offline: crier.OfflinePush{Title: "t", Desc: "d", Ext: "x", Raw: []byte("{}")}}, "", crier.Notification{Title: "t", Text: "d", Ext: "x"}},
 		"offline info without a Desc": {crier.Message{Elements: []crier.Element{text, custom}, Offline: crier.OfflinePush{Raw: []byte("{}")}}, "", crier.Notification{Text: "hellodesc"}},

@@ -243,6 +243,6 @@ func (s *Service) Connect(ctx context.Context, login crier.Login, conn crier.Con
 		root.Stop(pid)
 		return nil, crier.Errorf(crier.CodeInternal, "internal error, try again")
 	}
-	root.Send(pid, begin{a.user})
+	root.Send(pid, begin(a))
 	return sessionHandle{root, pid, login.Session}, nil
 }

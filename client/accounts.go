@@ -82,7 +82,7 @@ func (c *Client) Exist(ctx context.Context, users ...crier.UserID) (map[crier.Us
 func (c *Client) Presence(ctx context.Context, users ...crier.UserID) ([]crier.Presence, error) {
 	var out struct {
 		QueryResult []struct {
-			To_Account crier.UserID //nolint:revive // the wire's name
+			To_Account crier.UserID
 			Status     crier.PresenceState
 			Detail     []struct {
 				Platform crier.Platform
@@ -90,7 +90,7 @@ func (c *Client) Presence(ctx context.Context, users ...crier.UserID) ([]crier.P
 			}
 		}
 		ErrorList []struct {
-			To_Account crier.UserID //nolint:revive // the wire's name
+			To_Account crier.UserID
 		}
 	}
 	in := map[string]any{"To_Account": users, "IsNeedDetail": 1}
@@ -137,7 +137,7 @@ func (c *Client) AttrNames(ctx context.Context) (map[int]string, error) {
 }
 
 type userAttrs struct {
-	To_Account crier.UserID //nolint:revive // the wire's name
+	To_Account crier.UserID
 	Attrs      any
 }
 
@@ -165,7 +165,7 @@ func (c *Client) RemoveAttrs(ctx context.Context, names map[crier.UserID][]strin
 func (c *Client) Attrs(ctx context.Context, users ...crier.UserID) (map[crier.UserID]map[string]string, error) {
 	var out struct {
 		UserAttrs []struct {
-			To_Account crier.UserID //nolint:revive // the wire's name
+			To_Account crier.UserID
 			Attrs      map[string]string
 		}
 	}
@@ -180,7 +180,7 @@ func (c *Client) Attrs(ctx context.Context, users ...crier.UserID) (map[crier.Us
 }
 
 type userTags struct {
-	To_Account crier.UserID //nolint:revive // the wire's name
+	To_Account crier.UserID
 	Tags       []string
 }
 

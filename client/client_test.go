@@ -237,52 +237,78 @@ func TestCommands(t *testing.T) {
 		body   string
 		want   any
 	}{
-		"Report": {`"Reports":[{"TaskId":"t","Status":1,"StartTime":"2026-11-24 09:02:03","Finished":2,"Total":3},{"TaskId":"u","Status":0}]`,
+		"Report": {
+			`"Reports":[{"TaskId":"t","Status":1,"StartTime":"2026-11-24 09:02:03","Finished":2,"Total":3},{"TaskId":"u","Status":0}]`,
 			func(ctx context.Context, c *client.Client) (any, error) { return c.Report(ctx, "t", "u") },
 			"openim/im_get_push_report", `{"TaskIds":["t","u"]}`,
-			[]crier.Report{{Task: "t", Status: crier.StatusRunning, Started: at, Finished: 2, Total: 3}, {Task: "u"}}},
-		"Import": {"", func(ctx context.Context, c *client.Client) (any, error) { return nil, c.Import(ctx, "a", "b") },
-			"im_open_login_svc/multiaccount_import", `{"Accounts":["a","b"]}`, nil},
+			[]crier.Report{{Task: "t", Status: crier.StatusRunning, Started: at, Finished: 2, Total: 3}, {Task: "u"}},
+		},
+		"Import": {
+			"", func(ctx context.Context, c *client.Client) (any, error) { return nil, c.Import(ctx, "a", "b") },
+			"im_open_login_svc/multiaccount_import", `{"Accounts":["a","b"]}`, nil,
+		},
 		"ImportProfile": {"", func(ctx context.Context, c *client.Client) (any, error) {
 			return nil, c.ImportProfile(ctx, "a", crier.Profile{Nick: "n", FaceURL: "f"})
 		}, "im_open_login_svc/account_import", `{"UserID":"a","Nick":"n","FaceUrl":"f"}`, nil},
-		"Kick": {"", func(ctx context.Context, c *client.Client) (any, error) { return nil, c.Kick(ctx, "a") },
-			"im_open_login_svc/kick", `{"UserID":"a"}`, nil},
-		"Delete": {`"ResultItem":[{"UserID":"a","ResultCode":0},{"UserID":"b","ResultCode":70107,"ResultInfo":"none"}]`,
+		"Kick": {
+			"", func(ctx context.Context, c *client.Client) (any, error) { return nil, c.Kick(ctx, "a") },
+			"im_open_login_svc/kick", `{"UserID":"a"}`, nil,
+		},
+		"Delete": {
+			`"ResultItem":[{"UserID":"a","ResultCode":0},{"UserID":"b","ResultCode":70107,"ResultInfo":"none"}]`,
 			func(ctx context.Context, c *client.Client) (any, error) { return c.Delete(ctx, "a", "b") },
 			"im_open_login_svc/account_delete", `{"DeleteItem":[{"UserID":"a"},{"UserID":"b"}]}`,
-			map[crier.UserID]error{"b": &crier.Error{Code: crier.CodeAccountMissing, Info: "none"}}},
-		"Exist": {`"ResultItem":[{"UserID":"a","AccountStatus":"Imported"},{"UserID":"b","AccountStatus":"NotImported"}]`,
+			map[crier.UserID]error{"b": &crier.Error{Code: crier.CodeAccountMissing, Info: "none"}},
+		},
+		"Exist": {
+			`"ResultItem":[{"UserID":"a","AccountStatus":"Imported"},{"UserID":"b","AccountStatus":"NotImported"}]`,
 			func(ctx context.Context, c *client.Client) (any, error) { return c.Exist(ctx, "a", "b") },
-			"im_open_login_svc/account_check", `{"CheckItem":[{"UserID":"a"},{"UserID":"b"}]}`, map[crier.UserID]bool{"a": true, "b": false}},
-		"Presence": {`"QueryResult":[{"To_Account":"a","Status":"Online","Detail":[{"Platform":"Web","Status":"Online"}]}],"ErrorList":[{"To_Account":"b","ErrorCode":70107}]`,
+			"im_open_login_svc/account_check", `{"CheckItem":[{"UserID":"a"},{"UserID":"b"}]}`,
+			map[crier.UserID]bool{"a": true, "b": false},
+		},
+		"Presence": {
+			`"QueryResult":[{"To_Account":"a","Status":"Online","Detail":[{"Platform":"Web","Status":"Online"}]}],"ErrorList":[{"To_Account":"b","ErrorCode":70107}]`,
 			func(ctx context.Context, c *client.Client) (any, error) { return c.Presence(ctx, "a", "b") },
 			"openim/query_online_status", `{"To_Account":["a","b"],"IsNeedDetail":1}`,
-			[]crier.Presence{{User: "a", Exists: true, State: crier.Online, Sessions: []crier.SessionPresence{{Platform: crier.Web, State: crier.Online}}},
-				{User: "b", State: crier.Offline}}},
+			[]crier.Presence{
+				{User: "a", Exists: true, State: crier.Online, Sessions: []crier.SessionPresence{{Platform: crier.Web, State: crier.Online}}},
+				{User: "b", State: crier.Offline},
+			},
+		},
 		"SetAttrNames": {"", func(ctx context.Context, c *client.Client) (any, error) {
 			return nil, c.SetAttrNames(ctx, map[int]string{0: "sex", 9: "city"})
 		}, "openim/im_set_attr_name", `{"AttrNames":{"0":"sex","9":"city"}}`, nil},
-		"AttrNames": {`"AttrNames":{"0":"sex"}`, func(ctx context.Context, c *client.Client) (any, error) { return c.AttrNames(ctx) },
-			"openim/im_get_attr_name", `{}`, map[int]string{0: "sex"}},
+		"AttrNames": {
+			`"AttrNames":{"0":"sex"}`, func(ctx context.Context, c *client.Client) (any, error) { return c.AttrNames(ctx) },
+			"openim/im_get_attr_name", `{}`,
+			map[int]string{0: "sex"},
+		},
 		"SetAttrs": {"", func(ctx context.Context, c *client.Client) (any, error) {
 			return nil, c.SetAttrs(ctx, map[crier.UserID]map[string]string{"a": {"sex": "m"}})
 		}, "openim/im_set_attr", `{"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m"}}]}`, nil},
 		"RemoveAttrs": {"", func(ctx context.Context, c *client.Client) (any, error) {
 			return nil, c.RemoveAttrs(ctx, map[crier.UserID][]string{"a": {"sex"}})
 		}, "openim/im_remove_attr", `{"UserAttrs":[{"To_Account":"a","Attrs":["sex"]}]}`, nil},
-		"Attrs": {`"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m"}}]`, func(ctx context.Context, c *client.Client) (any, error) { return c.Attrs(ctx, "a") },
-			"openim/im_get_attr", `{"To_Account":["a"]}`, map[crier.UserID]map[string]string{"a": {"sex": "m"}}},
+		"Attrs": {
+			`"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m"}}]`, func(ctx context.Context, c *client.Client) (any, error) { return c.Attrs(ctx, "a") },
+			"openim/im_get_attr", `{"To_Account":["a"]}`,
+			map[crier.UserID]map[string]string{"a": {"sex": "m"}},
+		},
 		"AddTags": {"", func(ctx context.Context, c *client.Client) (any, error) {
 			return nil, c.AddTags(ctx, map[crier.UserID][]string{"a": {"x"}})
 		}, "openim/im_add_tag", `{"UserTags":[{"To_Account":"a","Tags":["x"]}]}`, nil},
 		"RemoveTags": {"", func(ctx context.Context, c *client.Client) (any, error) {
 			return nil, c.RemoveTags(ctx, map[crier.UserID][]string{"a": {"x"}})
 		}, "openim/im_remove_tag", `{"UserTags":[{"To_Account":"a","Tags":["x"]}]}`, nil},
-		"RemoveAllTags": {"", func(ctx context.Context, c *client.Client) (any, error) { return nil, c.RemoveAllTags(ctx, "a") },
-			"openim/im_remove_all_tags", `{"To_Account":["a"]}`, nil},
-		"Tags": {`"UserTags":[{"To_Account":"a","Tags":["x"]}]`, func(ctx context.Context, c *client.Client) (any, error) { return c.Tags(ctx, "a") },
-			"openim/im_get_tag", `{"To_Account":["a"]}`, map[crier.UserID][]string{"a": {"x"}}},
+		"RemoveAllTags": {
+			"", func(ctx context.Context, c *client.Client) (any, error) { return nil, c.RemoveAllTags(ctx, "a") },
+			"openim/im_remove_all_tags", `{"To_Account":["a"]}`, nil,
+		},
+		"Tags": {
+			`"UserTags":[{"To_Account":"a","Tags":["x"]}]`, func(ctx context.Context, c *client.Client) (any, error) { return c.Tags(ctx, "a") },
+			"openim/im_get_tag", `{"To_Account":["a"]}`,
+			map[crier.UserID][]string{"a": {"x"}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

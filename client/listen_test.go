@@ -257,7 +257,7 @@ func TestExpiredUserSigIsRefreshed(t *testing.T) {
 	server := gatewaytest.Start(t, hub, nil)
 	expired := signAt(time.Now().Add(-2 * time.Hour))
 	calls := 0
-	l := listen(t, server.URL, func(cfg *client.ListenConfig) {
+	listen(t, server.URL, func(cfg *client.ListenConfig) {
 		cfg.UserSig = func(context.Context, crier.AppID, crier.UserID) (string, error) {
 			if calls++; calls == 1 {
 				return expired, nil
@@ -269,7 +269,7 @@ func TestExpiredUserSigIsRefreshed(t *testing.T) {
 	s.Conn.Deliver(gatewaytest.Message(1, "x"))
 	wantAcks(t, s, 1)
 
-	l = listen(t, server.URL, func(cfg *client.ListenConfig) { cfg.UserSig = client.UserSig(expired) })
+	l := listen(t, server.URL, func(cfg *client.ListenConfig) { cfg.UserSig = client.UserSig(expired) })
 	if err := within(t, "end", l.done); !errors.Is(err, crier.CodeSigExpired) {
 		t.Errorf("%v", err)
 	}

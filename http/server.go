@@ -238,7 +238,7 @@ func (s *Server) readyz(ready func() error) gin.HandlerFunc {
 func (s *Server) recovery(c *gin.Context) {
 	defer func() {
 		if p := recover(); p != nil {
-			if p == nethttp.ErrAbortHandler {
+			if err, ok := p.(error); ok && errors.Is(err, nethttp.ErrAbortHandler) {
 				panic(p)
 			}
 			s.log.Error("panic in a handler", "path", c.FullPath(), "panic", p)

@@ -221,8 +221,10 @@ func (s *Store) Close() error {
 type badgerLogger struct{ log *slog.Logger }
 
 func (l badgerLogger) Errorf(f string, a ...any) { l.log.Error("badger", "text", fmt.Sprintf(f, a...)) }
+
 func (l badgerLogger) Warningf(f string, a ...any) {
 	l.log.Warn("badger", "text", fmt.Sprintf(f, a...))
 }
+
 func (l badgerLogger) Infof(f string, a ...any) { l.log.Debug("badger", "text", fmt.Sprintf(f, a...)) }
 func (l badgerLogger) Debugf(string, ...any)    {}

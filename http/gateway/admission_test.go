@@ -12,8 +12,13 @@ func TestAdmissionCounts(t *testing.T) {
 	now := time.Unix(1700000000, 0)
 	a := newAdmission(nil, Limits{LoginsPerIP: 2, FailuresPerIP: 1})
 	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	if !a.begin(one, now) || !a.begin(one, now) || a.begin(one, now) || !a.begin(other, now) {
-		t.Error("not two logins an address")
+	for i, want := range []bool{true, true, false} {
+		if got := a.begin(one, now); got != want {
+			t.Errorf("login %d: %v", i, got)
+		}
+	}
+	if !a.begin(other, now) {
+		t.Error("another address is bound too")
 	}
 	a.end(one)
 	if !a.begin(one, now) {

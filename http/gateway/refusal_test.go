@@ -70,8 +70,10 @@ func TestRefusedLogins(t *testing.T) {
 		"of another account": {func(l *frame.Login) { l.UserSig = gatewaytest.UserSig("bob") }, crier.CodeSigIdentifier, 4105},
 		"expired":            {func(l *frame.Login) { l.UserSig = sign(app.ID, time.Now().Add(-2*time.Hour)) }, crier.CodeSigExpired, 4105},
 		"wrong key":          {func(l *frame.Login) { l.UserSig = usersig.Sign("other", app.ID, "alice", time.Now(), time.Hour, nil) }, crier.CodeSigWrong, 4105},
-		"disabled app": {func(l *frame.Login) { l.SDKAppID, l.UserSig = disabled.ID, sign(disabled.ID, time.Now()) },
-			crier.CodeAppDisabled, 4103},
+		"disabled app": {
+			func(l *frame.Login) { l.SDKAppID, l.UserSig = disabled.ID, sign(disabled.ID, time.Now()) },
+			crier.CodeAppDisabled, 4103,
+		},
 		"kicked": {func(l *frame.Login) { *l = *login("kicked") }, crier.CodeSigRevoked, 4105},
 		"slow":   {func(l *frame.Login) { *l = *login("slow") }, crier.CodeTimeout, 4004},
 		"fault":  {func(l *frame.Login) { *l = *login("fault") }, crier.CodeInternal, 4004},

@@ -108,8 +108,12 @@ func TestToken(t *testing.T) {
 	s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":1}`)
 	for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer wrong", token, "Basic " + token, "bearer " + token, "Bearer " + token + "x", "Bearer  " + token} {
 		for _, c := range [][2]string{
-			{http.MethodGet, "/v1/apps"}, {http.MethodPost, "/v1/apps"}, {http.MethodGet, "/v1/apps/1"}, {http.MethodPatch, "/v1/apps/1"},
-			{http.MethodPost, "/v1/apps/1/rotate-key"}, {http.MethodGet, "/v1/tasks/1_2_3_4"},
+			{http.MethodGet, "/v1/apps"},
+			{http.MethodPost, "/v1/apps"},
+			{http.MethodGet, "/v1/apps/1"},
+			{http.MethodPatch, "/v1/apps/1"},
+			{http.MethodPost, "/v1/apps/1/rotate-key"},
+			{http.MethodGet, "/v1/tasks/1_2_3_4"},
 		} {
 			if status, text := send(s.handler, authorization, c[0], c[1], `{"id":2}`); status != http.StatusUnauthorized || strings.Contains(text, "key") {
 				t.Errorf("%q %v: %d %s", authorization, c, status, text)

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
@@ -62,7 +61,7 @@ func measureAudience(ctx context.Context, cfg Config) ([]Result, error) {
 }
 
 func openCore(ctx context.Context, dir string) (*app.Core, error) {
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	storage := persistence.Config{Dir: dir, Partitions: crier.DefaultPartitions, Logger: log}
 	return app.OpenCore(ctx, storage, cluster.Config{}, nil, log)
 }

@@ -24,27 +24,39 @@ var examples = []struct {
 	frame any
 	about string
 }{
-	{&frame.Login{SDKAppID: 1400000001, Identifier: "alice", UserSig: "eJw...", Platform: crier.Web, Client: "crier-js", Version: "1.0"},
-		"Client: who it is. `client` and `version` are for the server's logs and may be absent."},
-	{&frame.Ack{Seqs: []uint64{42}, Cumulative: true},
-		"Client: it has the kept messages with these numbers or, if `cumulative`, every one up to the highest of them."},
+	{
+		&frame.Login{SDKAppID: 1400000001, Identifier: "alice", UserSig: "eJw...", Platform: crier.Web, Client: "crier-js", Version: "1.0"},
+		"Client: who it is. `client` and `version` are for the server's logs and may be absent.",
+	},
+	{
+		&frame.Ack{Seqs: []uint64{42}, Cumulative: true},
+		"Client: it has the kept messages with these numbers or, if `cumulative`, every one up to the highest of them.",
+	},
 	{&frame.Background{Unread: 3}, "Client: the app is not in front; `unread` is the base of the badge."},
 	{&frame.Foreground{}, "Client: the app is in front."},
 	{&frame.Ping{}, "Client: a heartbeat."},
-	{&frame.Welcome{Session: "N3XV6YQ2", Heartbeat: 60, Time: 1700000000000},
-		"Server: the login was accepted. `heartbeat` is in seconds; `time` is the server's clock."},
+	{
+		&frame.Welcome{Session: "N3XV6YQ2", Heartbeat: 60, Time: 1700000000000},
+		"Server: the login was accepted. `heartbeat` is in seconds; `time` is the server's clock.",
+	},
 	{&frame.Message{
 		Task: "1400000001_1700000000000_5_42", Seq: 42, From: "administrator", Time: 1700000000000,
 		Elements:     []crier.Element{{Type: crier.TextElement, Content: json.RawMessage(`{"Text":"hello"}`)}},
 		Notification: crier.Notification{Title: "News", Text: "hello", Ext: "x=1"}, Kept: true, Expires: 1700003600000,
 	}, "Server: a message. `task` names it, `seq` is what `ack` takes, `time` is when the push was accepted."},
 	{&frame.Pong{}, "Server: the answer to `ping`."},
-	{&frame.Kicked{Reason: crier.CloseReplaced, Text: frame.CloseFor(crier.CloseReplaced).Text},
-		"Server: the session is over; `reason` is `replaced`, `kicked`, `deleted` or `disabled`. A close follows."},
-	{&frame.Error{Code: crier.CodeSigExpired, Text: "usersig expired at 2026-11-24T00:00:00Z"},
-		"Server: what the client did wrong, a code of the API's table and words. A close follows."},
-	{&frame.Bye{Reason: crier.CloseGoingAway, Text: frame.CloseFor(crier.CloseGoingAway).Text},
-		"Server: it ends the session, `reason` is `going-away` or `moved`: connect again. A close follows."},
+	{
+		&frame.Kicked{Reason: crier.CloseReplaced, Text: frame.CloseFor(crier.CloseReplaced).Text},
+		"Server: the session is over; `reason` is `replaced`, `kicked`, `deleted` or `disabled`. A close follows.",
+	},
+	{
+		&frame.Error{Code: crier.CodeSigExpired, Text: "usersig expired at 2026-11-24T00:00:00Z"},
+		"Server: what the client did wrong, a code of the API's table and words. A close follows.",
+	},
+	{
+		&frame.Bye{Reason: crier.CloseGoingAway, Text: frame.CloseFor(crier.CloseGoingAway).Text},
+		"Server: it ends the session, `reason` is `going-away` or `moved`: connect again. A close follows.",
+	},
 }
 
 func encode(t *testing.T, codec frame.Codec, f any) []byte {
