@@ -55,7 +55,7 @@ type pushBody struct {
 	MsgRandom       uint32
 	MsgLifeTime     int64
 	MsgBody         []crier.Element
-	From_Account    crier.UserID `json:",omitempty"` //nolint:revive // the wire's name
+	From_Account    crier.UserID `json:",omitempty"`
 	Condition       *condition   `json:",omitempty"`
 	OfflinePushInfo *OfflinePush `json:",omitempty"`
 }
@@ -86,7 +86,7 @@ func (c *Client) Push(ctx context.Context, p Push) (crier.TaskID, error) {
 	if s := p.Condition; len(s.TagsOr)+len(s.TagsAnd)+len(s.TagsNot)+len(s.AttrsOr)+len(s.AttrsAnd) > 0 {
 		body.Condition = &condition{s.TagsOr, s.TagsAnd, s.TagsNot, s.AttrsOr, s.AttrsAnd}
 	}
-	var out struct{ TaskId crier.TaskID } //nolint:revive // the wire's name
+	var out struct{ TaskId crier.TaskID }
 	tries, err := c.call(ctx, "openim/im_push", false, body, &out)
 	if errors.Is(err, crier.CodePushRepeated) && tries > 1 && p.Random == 0 && out.TaskId != "" {
 		err = nil
@@ -99,7 +99,7 @@ func (c *Client) Push(ctx context.Context, p Push) (crier.TaskID, error) {
 func (c *Client) Report(ctx context.Context, tasks ...crier.TaskID) ([]crier.Report, error) {
 	var out struct {
 		Reports []struct {
-			TaskId    crier.TaskID //nolint:revive // the wire's name
+			TaskId    crier.TaskID
 			Status    crier.Status
 			StartTime string
 			Finished  uint64
