@@ -18,7 +18,7 @@ const (
 	// partitionsAtOnce is how many partitions a campaign is sent to at a time.
 	partitionsAtOnce = 32
 	// campaignTry bounds one attempt at a partition; it waits there for its predecessor.
-	campaignTry = 10 * time.Second
+	campaignTry = 3 * time.Second
 	// campaignPause is the longest pause between two attempts.
 	campaignPause = 2 * time.Second
 	// progressEvery is how often the progress of a long campaign is stored.

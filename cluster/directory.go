@@ -16,6 +16,8 @@ const (
 	// firstPause and lastPause bound the wait before a leader is looked up again.
 	firstPause = 5 * time.Millisecond
 	lastPause  = 200 * time.Millisecond
+	// askTimeout bounds the wait for an answer where the context has no deadline.
+	askTimeout = 5 * time.Second
 )
 
 // failure is an answer that stands for an error.
@@ -53,25 +55,32 @@ func (n *Node) Request(ctx context.Context, kind, identity string, msg any) (any
 
 // ask waits for one answer until the deadline of ctx.
 func (n *Node) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
-	timeout := time.Minute
+	timeout := askTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = time.Until(deadline)
 	}
-	if timeout <= 0 {
-		return nil, context.DeadlineExceeded
+	if err := ctx.Err(); err != nil || timeout <= 0 {
+		return nil, errors.Join(err, context.DeadlineExceeded)
 	}
 	future := n.system.Root.RequestFuture(pid, msg, timeout)
-	stop := context.AfterFunc(ctx, func() { n.system.Root.Send(future.PID(), canceled{}) })
-	defer stop()
-	answer, err := future.Result()
-	if _, ok := answer.(canceled); ok {
+	answered := make(chan answer, 1)
+	n.asking.Go(func() { // ends with the answer or the timeout; a future can't be given up
+		v, err := future.Result()
+		answered <- answer{v, err}
+	})
+	select {
+	case a := <-answered:
+		return a.value, a.err
+	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	return answer, err
 }
 
-// canceled completes the future of a request whose caller no longer waits.
-type canceled struct{}
+// answer is how a future ended.
+type answer struct {
+	value any
+	err   error
+}
 
 // Partitions returns P.
 func (n *Node) Partitions() int { return n.cfg.Partitions }

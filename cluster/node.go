@@ -43,6 +43,7 @@ type Node struct {
 	gossip   *gossip
 	groups   map[crier.PartitionID]*Group
 	watchers sync.WaitGroup
+	asking   sync.WaitGroup // requests that wait for an answer
 	stop     chan struct{}
 
 	mu    sync.RWMutex
@@ -268,6 +269,7 @@ func (n *Node) Close() error {
 	for _, g := range n.groups {
 		errs = append(errs, g.close())
 	}
+	n.asking.Wait()
 	if n.cluster != nil {
 		n.cluster.Gossip.Shutdown()
 		n.cluster.Shutdown(false)

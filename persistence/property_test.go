@@ -166,6 +166,10 @@ func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
 			add(&logv1.Command{Body: &logv1.Command_Sweep{Sweep: &logv1.Sweep{}}})
 		}
 	}
+	// At the end something is kept for somebody, whatever was drawn.
+	last := crier.Change{Op: crier.OpImport, User: "last"}
+	add(&logv1.Command{Body: &logv1.Command_ChangeBatch{ChangeBatch: &logv1.ChangeBatch{Calls: []*logv1.ChangeAccounts{{App: uint32(testApp), Changes: []*typesv1.Change{wire.FromChange(&last)}}}}}})
+	add(&logv1.Command{Body: &logv1.Command_StartCampaign{StartCampaign: &logv1.StartCampaign{Campaign: wire.FromCampaign(campaign(seq+1, time.Hour, crier.Condition{}, now))}}})
 	return entries
 }
 

@@ -51,12 +51,16 @@ func (s *Storage) StableStore(p crier.PartitionID) raft.StableStore { return s.s
 // SnapshotStore is cluster.Storage's.
 func (s *Storage) SnapshotStore(p crier.PartitionID) raft.SnapshotStore {
 	s.store(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.snaps[p]
 }
 
 // FSM is cluster.Storage's.
 func (s *Storage) FSM(p crier.PartitionID) raft.FSM {
 	s.store(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.States[p]
 }
 
