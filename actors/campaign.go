@@ -144,7 +144,6 @@ func (p *progress) now() crier.Report {
 // run ends when every partition has answered and that is stored, or c ends.
 func (a *campaign) run(c context.Context) {
 	p := &progress{report: crier.Report{Task: a.campaign.Task, Status: crier.StatusRunning, Started: time.Now().UTC().Truncate(time.Millisecond)}}
-	a.store(c, p.now())
 	finished := make(chan struct{})
 	a.drive.Go(func() { a.storeWhile(c, finished, p) })
 	var group errgroup.Group
@@ -186,11 +185,13 @@ func (a *campaign) partition(c context.Context, p int) (total uint64, ok bool) {
 	}
 }
 
-// storeWhile stores the progress of a campaign that takes long.
+// storeWhile stores that the campaign runs, and its progress if it takes long.
+// Receivers don't wait for it: what comes after the end is ignored by the log.
 func (a *campaign) storeWhile(c context.Context, finished <-chan struct{}, p *progress) {
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	last := p.now()
+	a.store(c, last)
 	for {
 		select {
 		case <-finished:

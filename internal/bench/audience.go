@@ -39,11 +39,6 @@ func measureAudience(ctx context.Context, cfg Config) ([]Result, error) {
 	}
 	rate := float64(cfg.Accounts) / time.Since(loaded).Seconds()
 	results := []Result{{Name: "accounts loaded with tags and attributes", Value: fmt.Sprintf("%.0f accounts/s", rate), Limit: "-", Ratio: "-", Goal: "-"}}
-	pushes, err := measurePushes(ctx, core, cfg)
-	if err != nil {
-		return nil, err
-	}
-	results = append(results, pushes...)
 	if err := core.Close(); err != nil {
 		return nil, err
 	}
@@ -57,7 +52,11 @@ func measureAudience(ctx context.Context, cfg Config) ([]Result, error) {
 	results = append(results,
 		Result{Name: "ready to serve after a restart", Value: fmt.Sprintf("%.1f s", ready.Seconds()), Limit: "-", Ratio: "-", Goal: "6 s or less"},
 		Result{Name: "heap an idle account, after a restart", Value: fmt.Sprintf("%.0f bytes", perAccount), Limit: "-", Ratio: "-", Goal: "under 100 bytes"})
-	return results, core.Close()
+	pushes, err := measurePushes(ctx, core, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return append(results, pushes...), core.Close()
 }
 
 func openCore(ctx context.Context, dir string) (*app.Core, error) {

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/crier-im/crier"
+)
+
+func TestParseRows(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		file, text string
+		users      []crier.UserID
+		bad        []string
+		err        string
+	}{
+		"csv":            {"a.csv", "user,nick,tags,city\nann,Ann,x|y,Shenzhen\nbob,,,\n", []crier.UserID{"ann", "bob"}, nil, ""},
+		"csv, bad rows":  {"a.csv", "user,nick\nann\n,x\nbob,Bob\n", []crier.UserID{"bob"}, []string{"line 2: 1 fields", "line 3: an account name is empty"}, ""},
+		"csv, no user":   {"a.csv", "name\nann\n", nil, nil, "must be user"},
+		"csv, empty":     {"a.csv", "", nil, nil, "header"},
+		"csv, many tags": {"a.csv", "user,tags\nann,1|2|3|4|5|6|7|8|9|10|11\n", nil, []string{"line 2: 11 tags"}, ""},
+		"jsonl":          {"a.jsonl", "{\"user\":\"ann\",\"tags\":[\"x\"],\"attrs\":{\"city\":\"Shenzhen\"}}\n\n{\"user\":\"bob\"}\n", []crier.UserID{"ann", "bob"}, nil, ""},
+		"jsonl, bad":     {"a.jsonl", "{\n{\"usr\":\"x\"}\n{\"user\":\"bob\"}", []crier.UserID{"bob"}, []string{"line 1:", `line 2: json: unknown field "usr"`}, ""},
+		"another ending": {"a.txt", "x", nil, nil, "neither"},
+	} {
+		rows, bad, err := parseRows(c.file, []byte(c.text))
+		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		var users []crier.UserID
+		for _, r := range rows {
+			users = append(users, r.User)
+		}
+		if !reflect.DeepEqual(users, c.users) || len(bad) != len(c.bad) {
+			t.Errorf("%s: %v, bad %v", name, users, bad)
+			continue
+		}
+		for i := range bad {
+			if !strings.HasPrefix(bad[i], c.bad[i]) {
+				t.Errorf("%s: %q, want %q", name, bad[i], c.bad[i])
+			}
+		}
+	}
+	rows, _, err := parseRows("a.csv", []byte("user,nick,face_url,tags,city,level\nann,Ann,f,x|y,Shenzhen,\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := row{line: 2, User: "ann", Nick: "Ann", Face: "f", Tags: []string{"x", "y"}, Attrs: map[string]string{"city": "Shenzhen"}}
+	if !reflect.DeepEqual(rows[0], want) {
+		t.Errorf("%+v", rows[0])
+	}
+}
+
+// An import goes on where it was, but only with the same content.
+func TestImportIsResumed(t *testing.T) {
+	t.Parallel()
+	file := t.TempDir() + "/users.csv"
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(file, "user\nann\nbob\n")
+	first, err := openImport(file, false, new(bytes.Buffer))
+	if err != nil || first.progress.Rows != 0 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	write(first.progressFile(), `{"sha256":"`+first.progress.Hash+`","rows":1,"accounts":1}`)
+	if again, err := openImport(file, false, new(bytes.Buffer)); err != nil || again.progress.Rows != 1 {
+		t.Errorf("%+v, %v", again.progress, err)
+	}
+	write(file, "user\nann\nbob\ncai\n")
+	if other, err := openImport(file, false, new(bytes.Buffer)); err != nil || other.progress.Rows != 0 {
+		t.Errorf("another content: %+v, %v", other.progress, err)
+	}
+}
+
+func TestPairs(t *testing.T) {
+	t.Parallel()
+	if m, err := pairs([]string{"a=1", "b=x=y"}); err != nil || !reflect.DeepEqual(m, map[string]string{"a": "1", "b": "x=y"}) {
+		t.Errorf("%v, %v", m, err)
+	}
+	if _, err := pairs([]string{"a"}); err == nil {
+		t.Error("a word without a value was taken")
+	}
+}
+
+// Every command has a sentence, and runs into no panic for its help.
+func TestCommandsHaveHelp(t *testing.T) {
+	t.Parallel()
+	for _, c := range newRoot().Commands() {
+		if c.Short == "" {
+			t.Errorf("%s has no help", c.Name())
+		}
+		var out bytes.Buffer
+		root := newRoot()
+		root.SetOut(&out)
+		root.SetArgs([]string{c.Name(), "--help"})
+		if err := root.Execute(); err != nil || !strings.Contains(out.String(), c.Short) && !strings.Contains(out.String(), c.Long) {
+			t.Errorf("%s --help: %v", c.Name(), err)
+		}
+	}
+}
