@@ -26,8 +26,12 @@ func TestStory(t *testing.T) {
 		ended <- app.Run(ctx, cfg, app.Options{
 			Logger: slog.New(slog.DiscardHandler),
 			OnReady: func(ctx context.Context, i app.Info) error {
-				ready <- i.URL
-				return i.Service.CreateApp(ctx, &crier.App{ID: id, Key: key, Admins: []crier.UserID{"admin"}, PushEnabled: true})
+				a := &crier.App{ID: id, Key: key, Admins: []crier.UserID{"admin"}, PushEnabled: true}
+				if err := i.Service.CreateApp(ctx, a); err != nil {
+					return err
+				}
+				ready <- i.URL // only now: the story needs the app
+				return nil
 			},
 		})
 	}()
