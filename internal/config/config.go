@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +21,9 @@ import (
 
 	"github.com/crier-im/crier"
 )
+
+// minToken is the least length of the operator's token.
+const minToken = 16
 
 // Config is everything that can be configured of a node. docs/configuration.md
 // is generated from the help texts.
@@ -49,7 +54,8 @@ type Admin struct {
 
 // Operator is the operator's API.
 type Operator struct {
-	Token string `yaml:"token" help:"opens the operator's API; empty: made once and kept in operator.token in the data directory"`
+	Token     string `yaml:"token" help:"opens the operator's API; empty: made once and kept in operator.token in the data directory"`
+	TokenFile string `yaml:"token_file" help:"file that holds the token, instead of operator.token"`
 }
 
 // Gateway is the connections of devices.
@@ -114,11 +120,14 @@ func (f Field) Flag() string { return strings.NewReplacer(".", "-", "_", "-").Re
 
 // String returns the value as YAML has it.
 func (f Field) String() string {
+	if f.value.Kind() == reflect.String {
+		return f.value.String()
+	}
 	text, err := yaml.Marshal(f.value.Interface())
 	if err != nil {
 		return ""
 	}
-	return strings.Trim(strings.TrimSpace(string(text)), `"`)
+	return strings.TrimSpace(string(text))
 }
 
 // Set reads a value from text: YAML, or for lists also comma-separated.
@@ -127,8 +136,16 @@ func (f Field) Set(text string) error {
 		f.value.SetString(text)
 		return nil
 	}
+	// Not by way of YAML, where * and ::1 mean something else.
 	if f.value.Kind() == reflect.Slice && !strings.HasPrefix(text, "[") {
-		text = "[" + text + "]"
+		list := []string{}
+		for item := range strings.SplitSeq(text, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				list = append(list, item)
+			}
+		}
+		f.value.Set(reflect.ValueOf(list))
+		return nil
 	}
 	return yaml.Unmarshal([]byte(text), f.value.Addr().Interface())
 }
@@ -191,12 +208,32 @@ func Load(file string, env func(string) (string, bool), flags *pflag.FlagSet) (*
 			}
 		}
 		if flags != nil && flags.Changed(f.Flag()) {
-			if err := f.Set(flags.Lookup(f.Flag()).Value.String()); err != nil {
-				return nil, fmt.Errorf("flag --%s: %w", f.Flag(), err)
+			// The value, not its text: a text read twice loses or gains quotes.
+			if given, ok := flags.Lookup(f.Flag()).Value.(Field); ok {
+				f.value.Set(given.value)
 			}
 		}
 	}
-	return c, c.Validate()
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return c, c.readToken()
+}
+
+// readToken takes the operator's token from its file, where there is one.
+func (c *Config) readToken() error {
+	if c.Operator.TokenFile == "" {
+		return nil
+	}
+	text, err := os.ReadFile(c.Operator.TokenFile)
+	if err != nil {
+		return fmt.Errorf("configuration: operator.token_file: %w", err)
+	}
+	c.Operator.Token = strings.TrimSpace(string(text))
+	if len(c.Operator.Token) < minToken {
+		return fmt.Errorf("configuration: operator.token_file: must hold at least %d characters", minToken)
+	}
+	return nil
 }
 
 // read takes a YAML text over c; unknown keys are errors.
@@ -218,14 +255,18 @@ func (c *Config) Validate() error {
 		}
 	}
 	must(c.DataDir != "", "data_dir", "must not be empty")
-	for field, address := range map[string]string{"http.listen": c.HTTP.Listen, "cluster.gossip_listen": c.Cluster.GossipListen, "cluster.actor_listen": c.Cluster.ActorListen} {
-		must(isAddress(address), field, "must be host:port")
+	must(isAddress(c.HTTP.Listen), "http.listen", "must be host:port, the port 0 to 65535")
+	must(isAddress(c.Cluster.GossipListen), "cluster.gossip_listen", "must be host:port, the port 0 to 65535")
+	must(isAddress(c.Cluster.ActorListen), "cluster.actor_listen", "must be host:port, the port 0 to 65535")
+	for _, proxy := range c.HTTP.TrustedProxies {
+		must(isProxy(proxy), "http.trusted_proxies", fmt.Sprintf("%q is neither an IP address nor a CIDR", proxy))
 	}
-	must(c.Admin.Listen == "" || isAddress(c.Admin.Listen), "admin.listen", "must be host:port, or empty")
+	must(c.Admin.Listen == "" || isAddress(c.Admin.Listen), "admin.listen", "must be host:port, the port 0 to 65535, or empty")
 	must((c.HTTP.TLSCert == "") == (c.HTTP.TLSKey == ""), "http.tls_cert and http.tls_key", "must be given both or neither")
 	must(c.HTTP.TLSCert != "" || c.HTTP.AllowPlain || isLoopback(c.HTTP.Listen), "http.listen",
 		"is not a loopback address, and there is no TLS certificate: set http.tls_cert and http.tls_key, or http.allow_plain_http behind a proxy that ends TLS")
-	must(c.Operator.Token == "" || len(c.Operator.Token) >= 16, "operator.token", "must have at least 16 characters")
+	must(c.Operator.Token == "" || c.Operator.TokenFile == "", "operator.token and operator.token_file", "must not be given both")
+	must(c.Operator.Token == "" || len(c.Operator.Token) >= minToken, "operator.token", fmt.Sprintf("must have at least %d characters", minToken))
 	must(c.Gateway.LoginTimeout > 0, "gateway.login_timeout", "must be over 0")
 	must(c.Gateway.Heartbeat >= time.Second && c.Gateway.Heartbeat%time.Second == 0, "gateway.heartbeat", "must be whole seconds, 1s at least")
 	must(c.Gateway.WriteTimeout > 0, "gateway.write_timeout", "must be over 0")
@@ -243,7 +284,19 @@ func (c *Config) Validate() error {
 }
 
 func isAddress(s string) bool {
-	_, _, err := net.SplitHostPort(s)
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+func isProxy(s string) bool {
+	_, err := netip.ParsePrefix(s)
+	if err != nil {
+		_, err = netip.ParseAddr(s)
+	}
 	return err == nil
 }
 

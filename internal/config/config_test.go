@@ -51,7 +51,7 @@ func TestLaterWins(t *testing.T) {
 func TestRefusalsNameTheField(t *testing.T) {
 	t.Parallel()
 	for name, value := range map[string]string{
-		"data_dir": "", "http.listen": "nowhere", "admin.listen": "nowhere", "http.tls_cert": "only.pem", "operator.token": "short",
+		"data_dir": "", "http.listen": "nowhere", "admin.listen": "nowhere", "http.tls_cert": "only.pem", "operator.token": "short", "http.trusted_proxies": "10.0.0.1,nonsense",
 		"gateway.login_timeout": "0s", "gateway.heartbeat": "1500ms", "gateway.write_timeout": "-1s", "gateway.drain_spread": "0s",
 		"gateway.max_connections": "-1", "cluster.partitions": "1025", "cluster.gossip_listen": "x", "cluster.actor_listen": "x",
 		"cluster.heartbeat": "10ms", "storage.min_free_disk": "0", "log.level": "loud", "log.format": "xml",
