@@ -149,7 +149,7 @@ func openBadger(dir string, log *slog.Logger) (*badger.DB, error) {
 		WithMemTableSize(memTable).
 		WithNumMemtables(3).
 		WithValueLogFileSize(16 << 20). // values stay in the LSM tree; the file is allocated all the same
-		WithBlockCacheSize(32 << 20).
+		WithBlockCacheSize(0).          // blocks are not compressed: the page cache has them
 		WithNumCompactors(2).
 		WithLogger(badgerLogger{log})
 	db, err := badger.Open(o)

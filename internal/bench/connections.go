@@ -71,8 +71,10 @@ func measureConnections(ctx context.Context, cfg Config) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	random := uint32(4_000_000_000) // as many digits in every TaskId, so that all frames are as long
 	ours, err := s.time(func() error {
-		_, err := c.Push(ctx, client.Push{Text: "One message to everybody who is connected."})
+		random++
+		_, err := c.Push(ctx, client.Push{Text: "One message to everybody who is connected.", Random: random})
 		return err
 	})
 	if err != nil {

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,25 +33,33 @@ const (
 // node is a server process with the demo's app.
 type node struct {
 	url   string
+	admin string // address of pprof and metrics
 	pid   int
 	app   crier.AppID
 	key   string
-	admin crier.UserID
+	user  crier.UserID // an admin of the app
+	ready time.Duration
 	stop  func()
 }
 
-// startNode starts a server process on a fresh directory below cfg.Dir.
+// startNode starts a server process on a directory below cfg.Dir.
 func startNode(cfg Config, dir string) (*node, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	dir = filepath.Join(cfg.Dir, dir)
-	cmd, stop, err := child(cfg, "serve", "--demo", "--data-dir", dir, "--http-listen", address, "--log-level", "warn")
+	admin, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	n := &node{url: "http://" + address, pid: cmd.Process.Pid, stop: stop}
+	dir = filepath.Join(cfg.Dir, dir)
+	_ = os.Remove(filepath.Join(dir, "demo.json")) // of a life before; the new one says when it serves
+	started := time.Now()
+	cmd, stop, err := child(cfg, "serve", "--demo", "--data-dir", dir, "--http-listen", address, "--admin-listen", admin, "--log-level", "warn")
+	if err != nil {
+		return nil, err
+	}
+	n := &node{url: "http://" + address, admin: admin, pid: cmd.Process.Pid, stop: stop}
 	var demo struct {
 		SDKAppID crier.AppID `json:"sdkappid"`
 		Key      string
@@ -65,7 +76,7 @@ func startNode(cfg Config, dir string) (*node, error) {
 		}
 		_ = resp.Body.Close()
 		if resp.StatusCode == http.StatusOK {
-			n.app, n.key, n.admin = demo.SDKAppID, demo.Key, demo.Admin
+			n.app, n.key, n.user, n.ready = demo.SDKAppID, demo.Key, demo.Admin, time.Since(started)
 			return n, nil
 		}
 	}
@@ -81,8 +92,36 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
+// heap returns the bytes that the server's heap holds after a collection.
+func (n *node) heap() (float64, error) {
+	get := func(path string) (string, error) {
+		resp, err := http.Get("http://" + n.admin + path)
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		return string(text), err
+	}
+	for range 2 { // the second takes what the first has finalised
+		if _, err := get("/debug/pprof/heap?gc=1"); err != nil {
+			return 0, err
+		}
+	}
+	text, err := get("/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(line, "go_memstats_heap_alloc_bytes "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(v), 64)
+		}
+	}
+	return 0, errors.New("the metrics have no heap")
+}
+
 func (n *node) client() (*client.Client, error) {
-	c, err := client.New(n.url, n.app, n.admin, client.SecretKey(n.key))
+	c, err := client.New(n.url, n.app, n.user, client.SecretKey(n.key))
 	if err == nil {
 		c.HTTP.Transport = &http.Transport{MaxIdleConnsPerHost: 2 * writers}
 	}
