@@ -184,9 +184,7 @@ func TestSession(t *testing.T) {
 		if _, ok := p.receive().(*frame.Pong); !ok {
 			t.Error("no pong")
 		}
-		if got := s.Value(t, "crier_gateway_connections", "protocol", codec.Subprotocol(), "platform", "Web"); got != 1 {
-			t.Errorf("%v connections", got)
-		}
+		wantValue(t, s, 1, "crier_gateway_connections", "protocol", codec.Subprotocol(), "platform", "Web")
 		if err := p.ws.Close(websocket.StatusNormalClosure, ""); err != nil {
 			t.Errorf("close: %v", err)
 		}
@@ -380,9 +378,7 @@ func TestEveryCloseReason(t *testing.T) {
 		if got := sess.Closes(); len(got) != 1 {
 			t.Errorf("%s: closed for %v", c.Reason, got)
 		}
-		if got := s.Value(t, "crier_gateway_closes_total", "reason", string(c.Reason)); got != 1 {
-			t.Errorf("%s: counted %v times", c.Reason, got)
-		}
+		wantValue(t, s, 1, "crier_gateway_closes_total", "reason", string(c.Reason))
 	}
 }
 
@@ -444,4 +440,16 @@ func TestDrainCutsOffAtTheDeadline(t *testing.T) {
 	if s.Connections() != 0 {
 		t.Errorf("%d connections are left", s.Connections())
 	}
+}
+
+// wantValue waits for a metric: a session hears of its end before it is counted.
+func wantValue(t *testing.T, s *gatewaytest.Server, want float64, name string, labels ...string) {
+	t.Helper()
+	var got float64
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if got = s.Value(t, name, labels...); got == want {
+			return
+		}
+	}
+	t.Errorf("%s%v is %v, want %v", name, labels, got, want)
 }
