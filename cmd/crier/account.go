@@ -9,19 +9,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
 )
 
-// importBatch is how many accounts one round of calls takes in.
-const importBatch = 100
+const (
+	// importBatch is how many accounts one round of calls takes in.
+	importBatch = 100
+	// maxTags is how many tags one call adds to an account.
+	maxTags = 10
+)
 
 // row is one account of an import file.
 type row struct {
@@ -116,10 +121,10 @@ func (i *accountImport) run(ctx context.Context, c *client.Client) error {
 		return fmt.Errorf("%d rows can't be imported; nothing was", len(bad))
 	}
 	i.progress.Bad = len(bad)
-	bar := progressbar.NewOptions(len(rows), progressbar.OptionSetDescription("importing"), progressbar.OptionSetWriter(i.errs),
-		progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionClearOnFinish())
+	bar := newBar(i.errs, "importing")
+	defer bar.finish()
 	for i.progress.Rows < len(rows) {
-		_ = bar.Set(i.progress.Rows)
+		bar.set(int64(i.progress.Rows), int64(len(rows)))
 		batch := rows[i.progress.Rows:min(i.progress.Rows+importBatch, len(rows))]
 		if err := importRows(ctx, c, batch); err != nil {
 			return fmt.Errorf("rows from line %d: %w (start again to go on from here)", batch[0].line, err)
@@ -134,7 +139,6 @@ func (i *accountImport) run(ctx context.Context, c *client.Client) error {
 			return err
 		}
 	}
-	_ = bar.Finish() // a bar that can't be drawn fails nothing
 	if err := os.Remove(i.progressFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -189,16 +193,40 @@ func parseRows(file string, text []byte) (rows []row, bad []string, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
+	first := make(map[crier.UserID]int, len(all)) // the line that has the account
 	for _, r := range all {
-		if _, err := crier.ParseUserID(string(r.User)); err != nil {
+		switch err := r.check(); {
+		case err != nil:
 			bad = append(bad, fmt.Sprintf("line %d: %s", r.line, crier.AsError(err).Info))
-		} else if len(r.Tags) > 10 {
-			bad = append(bad, fmt.Sprintf("line %d: %d tags, the limit is 10", r.line, len(r.Tags)))
-		} else {
+		case first[r.User] > 0: // a batch is one call, in which the second would hide the first
+			bad = append(bad, fmt.Sprintf("line %d: account %s stands in line %d already", r.line, crier.Quote(string(r.User)), first[r.User]))
+		default:
+			first[r.User] = r.line
 			rows = append(rows, r)
 		}
 	}
 	return rows, bad, nil
+}
+
+// check finds what the server would refuse, since that would refuse the whole batch.
+func (r *row) check() error {
+	if _, err := crier.ParseUserID(string(r.User)); err != nil {
+		return err
+	}
+	if len(r.Tags) > maxTags {
+		return crier.Errorf(crier.CodeBadParameter, "%d tags, the limit is %d", len(r.Tags), maxTags)
+	}
+	for _, tag := range r.Tags {
+		if err := crier.CheckTag(tag); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Attrs)) {
+		if err := crier.CheckName(r.Attrs[name]); err != nil {
+			return crier.Errorf(crier.CodeBadParameter, "the value of attribute %s %s", crier.Quote(name), err)
+		}
+	}
+	return nil
 }
 
 func parseCSV(text string) (rows []row, bad []string, err error) {
@@ -215,6 +243,10 @@ func parseCSV(text string) (rows []row, bad []string, err error) {
 		fields, err := r.Read()
 		if errors.Is(err, io.EOF) {
 			return rows, bad, nil
+		}
+		if broken, ok := errors.AsType[*csv.ParseError](err); ok {
+			bad = append(bad, fmt.Sprintf("line %d: %v", broken.StartLine, broken.Err))
+			continue
 		}
 		if err != nil {
 			return nil, nil, err
@@ -255,7 +287,11 @@ func parseJSONL(text string) (rows []row, bad []string, err error) {
 		r := row{line: i + 1}
 		d := json.NewDecoder(strings.NewReader(line))
 		d.DisallowUnknownFields()
-		if err := d.Decode(&r); err != nil {
+		err := d.Decode(&r)
+		if _, more := d.Token(); err == nil && !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the object")
+		}
+		if err != nil {
 			bad = append(bad, fmt.Sprintf("line %d: %v", i+1, err))
 			continue
 		}

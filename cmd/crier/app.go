@@ -22,19 +22,22 @@ import (
 	internalapp "github.com/crier-im/crier/internal/app"
 )
 
+// operatorURL is where a node listens that is not told otherwise.
+const operatorURL = "http://127.0.0.1:8080"
+
 // operatorClient calls the operator's API.
 type operatorClient struct{ url, token, dataDir string }
 
 func (o *operatorClient) addFlags(cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
-	f.StringVar(&o.url, "url", cmp.Or(os.Getenv("CRIER_URL"), "http://127.0.0.1:8080"), "the server (CRIER_URL)")
-	f.StringVar(&o.token, "token", os.Getenv("CRIER_OPERATOR_TOKEN"), "the operator's token (CRIER_OPERATOR_TOKEN); else read from the data directory")
+	f.StringVar(&o.url, "url", "", "the server (CRIER_URL); else "+operatorURL)
+	f.StringVar(&o.token, "token", "", "the operator's token (CRIER_OPERATOR_TOKEN); else read from the data directory")
 	f.StringVar(&o.dataDir, "data-dir", "data", "where operator.token stands")
 }
 
 // do makes one call. An answer that is an error is returned as one, with its words.
 func (o *operatorClient) do(ctx context.Context, method, path string, in, out any) error {
-	token := o.token
+	token := cmp.Or(o.token, os.Getenv("CRIER_OPERATOR_TOKEN")) // no default of the flag: the help prints those
 	if token == "" {
 		text, err := os.ReadFile(filepath.Join(o.dataDir, internalapp.TokenFile))
 		if err != nil {
@@ -52,7 +55,7 @@ func (o *operatorClient) do(ctx context.Context, method, path string, in, out an
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(o.url, "/")+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(cmp.Or(o.url, os.Getenv("CRIER_URL"), operatorURL), "/")+path, body)
 	if err != nil {
 		return err
 	}
@@ -84,7 +87,7 @@ func newApp() *cobra.Command {
 	return cmd
 }
 
-// appFlags are the settings of an app that have a flag; --set reaches the rest.
+// appFlags are the settings of an app; --limit reaches each of its limits.
 func appFlags(cmd *cobra.Command, set *[]string) {
 	f := cmd.Flags()
 	f.String("name", "", "name, for people")
@@ -171,8 +174,12 @@ func newAppUpdate(o *operatorClient) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			id, err := crier.ParseAppID(args[0])
+			if err != nil {
+				return err
+			}
 			var app map[string]any
-			if err := o.do(cmd.Context(), http.MethodPatch, "/v1/apps/"+args[0], fields, &app); err != nil {
+			if err := o.do(cmd.Context(), http.MethodPatch, "/v1/apps/"+id.String(), fields, &app); err != nil {
 				return err
 			}
 			return printJSON(cmd, app)
@@ -187,9 +194,13 @@ func newAppRotateKey(o *operatorClient) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rotate-key SDKAPPID", Short: "Make a new key, and show it once; the old one works for a grace", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := crier.ParseAppID(args[0])
+			if err != nil {
+				return err
+			}
 			var answer map[string]any
 			in := map[string]any{"grace_seconds": int64(grace / time.Second)}
-			if err := o.do(cmd.Context(), http.MethodPost, "/v1/apps/"+args[0]+"/rotate-key", in, &answer); err != nil {
+			if err := o.do(cmd.Context(), http.MethodPost, "/v1/apps/"+id.String()+"/rotate-key", in, &answer); err != nil {
 				return err
 			}
 			return printJSON(cmd, answer)

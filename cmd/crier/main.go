@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -44,8 +45,18 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version(),
 	}
-	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newListen(), newDemo(), newBench())
+	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newListen(), newDemo(), newBench(), newVersion())
 	return root
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version, and that of Go", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "crier %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
 }
 
 // version is that of the build: the module's, or the revision of the checkout.

@@ -1,13 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/crier-im/crier"
@@ -43,17 +44,18 @@ func newUserSig() *cobra.Command {
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "sdkappid    %d\nidentifier  %s\nsigned      %s\nexpires     %s\n", ticket.App, ticket.User,
 				ticket.Time.Format(time.RFC3339), ticket.Time.Add(ticket.Expire).Format(time.RFC3339))
-			if t.key == "" {
+			key := cmp.Or(t.key, os.Getenv("CRIER_KEY"))
+			if key == "" {
 				return nil
 			}
-			if err := ticket.Check(ticket.App, ticket.User, []string{t.key}, time.Now()); err != nil {
+			if err := ticket.Check(ticket.App, ticket.User, []string{key}, time.Now()); err != nil {
 				return err
 			}
 			fmt.Fprintln(out, "valid       yes")
 			return nil
 		},
 	}
-	check.Flags().StringVar(&t.key, "key", os.Getenv("CRIER_KEY"), "the app's secret key (CRIER_KEY)")
+	check.Flags().StringVar(&t.key, "key", "", "the app's secret key (CRIER_KEY)")
 	cmd.AddCommand(check)
 	return cmd
 }
@@ -94,7 +96,7 @@ func newPush() *cobra.Command {
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), task)
 			if watch {
-				return watchReports(cmd.Context(), c, task)
+				return watchReports(cmd.Context(), c, cmd.ErrOrStderr(), task)
 			}
 			return nil
 		},
@@ -149,7 +151,7 @@ func newReport() *cobra.Command {
 				tasks[i] = crier.TaskID(arg)
 			}
 			if watch {
-				if err := watchReports(cmd.Context(), c, tasks...); err != nil {
+				if err := watchReports(cmd.Context(), c, cmd.ErrOrStderr(), tasks...); err != nil {
 					return err
 				}
 			}
@@ -172,11 +174,10 @@ func statusName(s crier.Status) string {
 	return map[crier.Status]string{crier.StatusWaiting: "waiting", crier.StatusRunning: "running", crier.StatusDone: "done"}[s]
 }
 
-// watchReports shows a progress bar until every push is done.
-func watchReports(ctx context.Context, c *client.Client, tasks ...crier.TaskID) error {
-	bar := progressbar.NewOptions64(-1, progressbar.OptionSetDescription("accounts"), progressbar.OptionSetWriter(os.Stderr),
-		progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
-	defer func() { _ = bar.Finish() }() // a bar that can't be drawn fails nothing
+// watchReports shows progress on errs until every push is done.
+func watchReports(ctx context.Context, c *client.Client, errs io.Writer, tasks ...crier.TaskID) error {
+	bar := newBar(errs, "accounts")
+	defer bar.finish()
 	for {
 		reports, err := c.Report(ctx, tasks...)
 		if err != nil {
@@ -190,8 +191,7 @@ func watchReports(ctx context.Context, c *client.Client, tasks ...crier.TaskID) 
 				open++
 			}
 		}
-		bar.ChangeMax64(int64(max(total, 1)))
-		_ = bar.Set64(int64(finished))
+		bar.set(int64(finished), int64(total))
 		if open == 0 {
 			return nil
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 )
 
 // target is the server and the app that a tool talks to: from flags, else from
-// the demo's file.
+// the environment, else from the demo's file.
 type target struct {
 	url, key, identifier, demo string
 	app                        uint32
@@ -22,15 +23,34 @@ type target struct {
 
 func (t *target) addFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&t.url, "url", os.Getenv("CRIER_URL"), "the server, such as https://push.example.com (CRIER_URL)")
-	f.Uint32Var(&t.app, "sdkappid", 0, "the app")
-	f.StringVar(&t.key, "key", os.Getenv("CRIER_KEY"), "the app's secret key (CRIER_KEY)")
-	f.StringVar(&t.identifier, "identifier", "", "an admin of the app")
+	f.StringVar(&t.url, "url", "", "the server, such as https://push.example.com (CRIER_URL)")
+	f.Uint32Var(&t.app, "sdkappid", 0, "the app (CRIER_SDKAPPID)")
+	f.StringVar(&t.key, "key", "", "the app's secret key (CRIER_KEY)")
+	f.StringVar(&t.identifier, "identifier", "", "an admin of the app (CRIER_IDENTIFIER)")
 	f.StringVar(&t.demo, "demo-file", filepath.Join("data", demoFile), "where the values that are not given come from: the file of serve --demo")
 }
 
-// resolve fills what was not given from the demo's file.
+// fromEnv fills what no flag gave from the environment. The values are no
+// defaults of the flags, because the help prints those, and one is a secret.
+func (t *target) fromEnv() error {
+	t.url = cmp.Or(t.url, os.Getenv("CRIER_URL"))
+	t.key = cmp.Or(t.key, os.Getenv("CRIER_KEY"))
+	t.identifier = cmp.Or(t.identifier, os.Getenv("CRIER_IDENTIFIER"))
+	if text := os.Getenv("CRIER_SDKAPPID"); t.app == 0 && text != "" {
+		id, err := crier.ParseAppID(text)
+		if err != nil {
+			return fmt.Errorf("environment variable CRIER_SDKAPPID: %w", err)
+		}
+		t.app = uint32(id)
+	}
+	return nil
+}
+
+// resolve fills what was not given from the environment and the demo's file.
 func (t *target) resolve() error {
+	if err := t.fromEnv(); err != nil {
+		return err
+	}
 	if t.url != "" && t.key != "" && t.app != 0 && t.identifier != "" {
 		return nil
 	}
