@@ -16,9 +16,6 @@ import (
 // commandVersion is the newest format of a command that this code understands.
 const commandVersion = 1
 
-// overlayBytes bounds what an ApplyBatch holds back before it commits a part.
-const overlayBytes = 1 << 20
-
 // applier is what a state machine does with one command: change memory and the
 // overlay. The result goes to the proposer; an error as a result is the
 // command's refusal, and then nothing has changed.
@@ -29,23 +26,32 @@ type applier interface {
 }
 
 // base is what the state machines of all groups share: the applied index, the
-// clock, the overlay of a batch, snapshots. raft calls Apply, ApplyBatch, Snapshot and
-// Restore from one goroutine; mu guards the memory against readers.
+// clock, the overlay, snapshots. raft calls Apply, ApplyBatch, Snapshot and Restore from
+// one goroutine; mu guards everything against readers and the flusher.
 type base struct {
-	store  *Store
-	group  crier.PartitionID
-	keys   keyBuilder
-	self   applier
-	mu     sync.RWMutex
-	meta   *logv1.Meta
-	writes map[string][]byte // the overlay: what the batch has written so far; nil deletes
-	order  []string          // its keys in the order of their first write
-	bytes  int
+	store *Store
+	group crier.PartitionID
+	keys  keyBuilder
+	self  applier
+
+	mu       sync.RWMutex
+	meta     *logv1.Meta // as of the last entry that was applied
+	dirty    overlay     // what commands have written since the last flush
+	flushing overlay     // what is on its way to the disk; not changed
+	storing  *logv1.Meta // its meta
+	stored   *logv1.Meta // what the disk has
+	changed  bool        // the flusher knows of it
+	failed   bool        // a flush has failed; nothing is applied any more
+	flushed  *sync.Cond  // on mu: room, or something is durable
 }
 
 func newBase(s *Store, p crier.PartitionID, self applier) *base {
-	return &base{store: s, group: p, keys: keyBuilder(p), self: self, meta: new(logv1.Meta), writes: make(map[string][]byte)}
+	b := &base{store: s, group: p, keys: keyBuilder(p), self: self, meta: new(logv1.Meta), stored: new(logv1.Meta)}
+	b.flushed = sync.NewCond(&b.mu)
+	return b
 }
+
+func cloneMeta(m *logv1.Meta) *logv1.Meta { return proto.CloneOf(m) }
 
 // loadMeta reads the applied index. A state that a crash left half restored is
 // an error: it is neither the old one nor the new.
@@ -57,19 +63,43 @@ func (b *base) loadMeta() error {
 			"remove the data directory and let the node join again", b.group)
 	}
 	b.meta = new(logv1.Meta)
-	return b.getProto(b.keys.kind(kindMeta), b.meta)
+	if err := b.getProto(b.keys.kind(kindMeta), b.meta); err != nil {
+		return err
+	}
+	b.stored = cloneMeta(b.meta)
+	return nil
 }
 
-// get reads a key as the batch under way sees it; nil where there is none.
+// get reads a key as of the last entry that was applied; nil where there is none.
+// The caller holds mu.
 func (b *base) get(key []byte) ([]byte, error) {
-	if v, ok := b.writes[string(key)]; ok {
+	if v, ok := b.held(key); ok {
 		return v, nil
 	}
-	return b.read(key)
+	return b.disk(key)
 }
 
-// read reads a key from disk; nil where there is none. Safe for any goroutine.
-func (b *base) read(key []byte) (value []byte, err error) {
+// held returns what commands have written to a key and the disk may not have yet.
+func (b *base) held(key []byte) ([]byte, bool) {
+	if v, ok := b.dirty.writes[string(key)]; ok {
+		return v, true
+	}
+	v, ok := b.flushing.writes[string(key)]
+	return v, ok
+}
+
+// read is get for any goroutine, without mu. The result must not be changed.
+func (b *base) read(key []byte) ([]byte, error) {
+	b.mu.RLock()
+	v, ok := b.held(key)
+	b.mu.RUnlock()
+	if ok {
+		return v, nil
+	}
+	return b.disk(key) // what a flush takes out of memory meanwhile is on disk
+}
+
+func (b *base) disk(key []byte) (value []byte, err error) {
 	err = b.store.stateDB.View(func(txn *badger.Txn) error {
 		item, err := txn.Get(key)
 		if errors.Is(err, badger.ErrKeyNotFound) {
@@ -90,7 +120,7 @@ func (b *base) read(key []byte) (value []byte, err error) {
 	return value, nil
 }
 
-// getProto reads a record as the batch sees it; m stays empty where there is none.
+// getProto reads a record as get does; m stays empty where there is none.
 func (b *base) getProto(key []byte, m proto.Message) error {
 	v, err := b.get(key)
 	if err != nil || v == nil {
@@ -110,18 +140,10 @@ func (b *base) put(key, value []byte) {
 	if value == nil {
 		value = []byte{}
 	}
-	b.write(key, value)
+	b.dirty.set(key, value)
 }
 
-func (b *base) delete(key []byte) { b.write(key, nil) }
-
-func (b *base) write(key, value []byte) {
-	if _, ok := b.writes[string(key)]; !ok {
-		b.order = append(b.order, string(key))
-	}
-	b.writes[string(key)] = value
-	b.bytes += len(key) + len(value) + 32
-}
+func (b *base) delete(key []byte) { b.dirty.set(key, nil) }
 
 func (b *base) putProto(key []byte, m proto.Message) { b.put(key, marshal(m)) }
 
@@ -137,19 +159,20 @@ func marshal(m proto.Message) []byte {
 // Apply applies one entry.
 func (b *base) Apply(e *raft.Log) any { return b.ApplyBatch([]*raft.Log{e})[0] }
 
-// ApplyBatch applies entries and blocks until their effects are durable. A state
-// that can't be written ends the process: going on would leave a hole.
+// ApplyBatch applies entries to memory: they are durable in the log, and the
+// flusher brings their effects to the disk. It blocks while too much waits for that.
 func (b *base) ApplyBatch(entries []*raft.Log) []any {
 	results := make([]any, len(entries))
 	for i, e := range entries {
 		b.mu.Lock()
-		results[i] = b.applyEntry(e)
-		b.mu.Unlock()
-		if b.bytes > overlayBytes {
-			b.flush()
+		if err := b.waitForRoom(); err != nil {
+			results[i] = err
+		} else {
+			results[i] = b.applyEntry(e)
+			b.touch()
 		}
+		b.mu.Unlock()
 	}
-	b.flush()
 	return results
 }
 
@@ -179,28 +202,6 @@ func (b *base) applyCommand(data []byte) any {
 	}
 	b.meta.ClockMs = max(b.meta.GetClockMs(), cmd.GetTimeMs())
 	return b.self.apply(&cmd)
-}
-
-// flush commits the overlay with the applied index. Readers do not wait for the
-// disk: the overlay belongs to raft's goroutine.
-func (b *base) flush() {
-	b.mu.RLock()
-	meta := marshal(b.meta)
-	b.mu.RUnlock()
-	b.commit(meta)
-}
-
-func (b *base) commit(meta []byte) {
-	w := new(batch)
-	for _, k := range b.order {
-		w.add(entry{[]byte(k), b.writes[k]})
-	}
-	w.set(b.keys.kind(kindMeta), meta)
-	if err := b.store.stateWrites.commit(w); err != nil {
-		b.store.cfg.Fatal(fmt.Errorf("write the state of partition %s: %w", b.group, err))
-	}
-	clear(b.writes)
-	b.order, b.bytes = b.order[:0], 0
 }
 
 // internal is the result of a command that could not read the state it needs.

@@ -1,7 +1,9 @@
 package persistence
 
 import (
+	"bytes"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -257,24 +259,9 @@ func (m *Machine) recordProgress(c *logv1.RecordProgress) any {
 	return nil
 }
 
-// sweep forgets what is due by the group's clock, up to sweepMost. It looks at
-// the disk, so what the batch has written so far goes there first.
+// sweep forgets what is due by the group's clock, up to sweepMost, the earliest first.
 func (m *Machine) sweep() any {
-	m.commit(marshal(m.meta))
-	var due [][]byte
-	end := m.keys.due(m.meta.GetClockMs()+1, nil)
-	err := m.store.stateDB.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: m.keys.kind(kindDue)})
-		defer it.Close()
-		for it.Rewind(); it.Valid() && len(due) < sweepMost; it.Next() {
-			k := it.Item().KeyCopy(nil)
-			if string(k) >= string(end) {
-				return nil
-			}
-			due = append(due, k)
-		}
-		return nil
-	})
+	due, err := m.due(m.keys.due(m.meta.GetClockMs()+1, nil), sweepMost)
 	if err != nil {
 		return internal(err)
 	}
@@ -285,6 +272,40 @@ func (m *Machine) sweep() any {
 		m.delete(k)
 	}
 	return nil
+}
+
+// due returns the first keys of kindDue before end, up to most: those on disk and
+// those that are not there yet, without those that have been deleted since. The caller holds mu.
+func (m *Machine) due(end []byte, most int) (keys [][]byte, err error) {
+	prefix := string(m.keys.kind(kindDue))
+	for _, o := range []overlay{m.flushing, m.dirty} {
+		for k := range o.writes {
+			if strings.HasPrefix(k, prefix) && k < string(end) {
+				if v, _ := m.held([]byte(k)); v != nil {
+					keys = append(keys, []byte(k))
+				}
+			}
+		}
+	}
+	err = m.store.stateDB.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte(prefix)})
+		defer it.Close()
+		onDisk := 0
+		for it.Rewind(); it.Valid() && onDisk < most; it.Next() {
+			k := it.Item().KeyCopy(nil)
+			if bytes.Compare(k, end) >= 0 {
+				return nil
+			}
+			if _, written := m.held(k); !written {
+				keys = append(keys, k)
+				onDisk++
+			}
+		}
+		return nil
+	})
+	slices.SortFunc(keys, bytes.Compare)
+	keys = slices.CompactFunc(keys, bytes.Equal)
+	return keys[:min(len(keys), most)], err
 }
 
 // expire ends one record whose time has come.

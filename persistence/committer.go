@@ -47,7 +47,7 @@ func (b *batch) add(e entry) {
 	b.bytes += len(e.key) + len(e.value) + 32
 }
 
-// committer writes the batches of all groups, as many as wait, with one sync:
+// committer writes the batches of all groups' logs, as many as wait, with one sync:
 // Badger syncs once a transaction, whatever its size, and that is the price of a
 // write. Its goroutine ends with stop.
 type committer struct {
@@ -133,20 +133,21 @@ func (c *committer) gather(first *batch) []*batch {
 // write commits the batches in one transaction, or, where one large batch makes
 // them too many for it, each in its own.
 func (c *committer) write(merged []*batch) error {
-	err := c.transact(merged)
+	err := transactAll(c.db, merged)
 	if !errors.Is(err, badger.ErrTxnTooBig) || len(merged) == 1 {
 		return err
 	}
 	for _, b := range merged {
-		if err := c.transact([]*batch{b}); err != nil {
+		if err := transactAll(c.db, []*batch{b}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *committer) transact(merged []*batch) error {
-	txn := c.db.NewTransaction(true)
+// transactAll commits the batches in one transaction.
+func transactAll(db *badger.DB, merged []*batch) error {
+	txn := db.NewTransaction(true)
 	defer txn.Discard()
 	for _, b := range merged {
 		for _, e := range b.entries {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/raft"
 
 	"github.com/crier-im/crier"
@@ -141,6 +142,9 @@ func TestTruncatedLog(t *testing.T) {
 		if err := s.logs[0].StoreLogs(entries(1, 200)); err != nil {
 			t.Fatal(err)
 		}
+		if err := s.machines[0].waitStored(50); err != nil {
+			t.Fatal(err)
+		}
 		crash := t.TempDir() // as the files are in the middle of a life
 		if err := os.CopyFS(crash, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
@@ -196,23 +200,23 @@ func TestCommitter(t *testing.T) {
 			for i := range 20 {
 				b.set([]byte(fmt.Sprintf("zz%d-%d", w, i)), []byte("v"))
 			}
-			if err := s.stateWrites.commit(b); err != nil {
+			if err := s.logWrites.commit(b); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	large := new(batch)
 	large.set([]byte("zzlarge"), make([]byte, commitBytes+1))
-	if err := s.stateWrites.commit(large); err != nil {
+	if err := s.logWrites.commit(large); err != nil {
 		t.Error(err)
 	}
 	wg.Wait()
 	for w := range 50 {
-		if v, err := s.machines[0].read([]byte(fmt.Sprintf("zz%d-19", w))); string(v) != "v" || err != nil {
+		if v, err := read(s.logDB, fmt.Sprintf("zz%d-19", w)); string(v) != "v" || err != nil {
 			t.Errorf("writer %d: %q, %v", w, v, err)
 		}
 	}
-	if v, err := s.machines[0].read([]byte("zzlarge")); len(v) != commitBytes+1 || err != nil {
+	if v, err := read(s.logDB, "zzlarge"); len(v) != commitBytes+1 || err != nil {
 		t.Errorf("the large one: %d bytes, %v", len(v), err)
 	}
 	if err := s.Close(); err != nil {
@@ -220,9 +224,20 @@ func TestCommitter(t *testing.T) {
 	}
 	late := new(batch)
 	late.set([]byte("late"), nil)
-	if err := s.stateWrites.commit(late); !errors.Is(err, errClosed) {
+	if err := s.logWrites.commit(late); !errors.Is(err, errClosed) {
 		t.Errorf("after the end: %v", err)
 	}
+}
+
+func read(db *badger.DB, key string) (value []byte, err error) {
+	err = db.View(func(txn *badger.Txn) error {
+		item, err := txn.Get([]byte(key))
+		if err == nil {
+			value, err = item.ValueCopy(nil)
+		}
+		return err
+	})
+	return value, err
 }
 
 func FuzzDecodeLog(f *testing.F) {

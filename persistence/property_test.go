@@ -84,6 +84,9 @@ func TestIndexEqualsMatch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := s.machines[0].waitStored(l.index); err != nil {
+			t.Fatal(err)
+		}
 		rebuilt := newMachine(s, 0)
 		if err := rebuilt.load(); err != nil {
 			t.Fatal(err)

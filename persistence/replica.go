@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"slices"
+	"math"
 	"time"
-
-	"github.com/dgraph-io/badger/v4"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/internal/wire"
@@ -143,12 +141,8 @@ func (r *Replica) Mailbox(app crier.AppID, ordinal uint32, after uint64, limit i
 		if err != nil {
 			return nil, internal(err)
 		}
-		if c != nil {
+		if c != nil { // else it has just ended
 			campaigns = append(campaigns, c)
-		} else if slices.Equal(r.m.waiting(app, ordinal, seq-1, 1), []uint64{seq}) {
-			// Its commit is under way: later ones must not overtake it, and it
-			// will be delivered when its command returns. Else it has just ended.
-			break
 		}
 	}
 	return campaigns, nil
@@ -252,14 +246,11 @@ func (r *Replica) Unfinished() ([]*crier.Campaign, error) {
 
 // NextExpiry is actors.Replica's.
 func (r *Replica) NextExpiry() (next time.Time) {
-	_ = r.m.store.stateDB.View(func(txn *badger.Txn) error { // nothing in it fails
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: r.m.keys.kind(kindDue)})
-		defer it.Close()
-		if it.Rewind(); it.Valid() {
-			next = time.UnixMilli(int64(binary.BigEndian.Uint64(it.Item().Key()[offApp:])))
-		}
-		return nil
-	})
+	r.m.mu.RLock()
+	defer r.m.mu.RUnlock()
+	if due, err := r.m.due(r.m.keys.due(math.MaxInt64, nil), 1); err == nil && len(due) > 0 {
+		next = time.UnixMilli(int64(binary.BigEndian.Uint64(due[0][offApp:])))
+	}
 	return next
 }
 

@@ -40,10 +40,10 @@ type snapshotStore struct {
 func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	s.base.mu.RLock()
 	defer s.base.mu.RUnlock()
-	if s.base.meta.GetIndex() == 0 || s.base.meta.GetConfigurationIndex() == 0 {
+	if s.base.stored.GetIndex() == 0 || s.base.stored.GetConfigurationIndex() == 0 {
 		return nil, nil
 	}
-	return []*raft.SnapshotMeta{snapshotMeta(s.base.meta)}, nil
+	return []*raft.SnapshotMeta{snapshotMeta(s.base.stored)}, nil
 }
 
 func snapshotMeta(m *logv1.Meta) *raft.SnapshotMeta {
@@ -139,20 +139,18 @@ func (k *snapshotSink) Cancel() error {
 	return errors.Join(k.file.Close(), os.Remove(k.store.spool()))
 }
 
-// raise notes that the state is as of index.
+// raise notes that the state is as of index, and blocks until that is durable.
 func (b *base) raise(index, term uint64) error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if index <= b.meta.GetIndex() {
-		return nil
+	if index > b.meta.GetIndex() {
+		b.meta.Index, b.meta.Term = index, term
+		b.touch()
 	}
-	b.meta.Index, b.meta.Term = index, term
-	w := new(batch)
-	w.set(b.keys.kind(kindMeta), marshal(b.meta))
-	return b.store.stateWrites.commit(w)
+	b.mu.Unlock()
+	return b.waitStored(index)
 }
 
-// Snapshot is raft's: the state is the snapshot, and it is durable.
+// Snapshot is raft's: the state is the snapshot. The sink's Close waits until it is durable.
 func (b *base) Snapshot() (raft.FSMSnapshot, error) { return stateSnapshot{}, nil }
 
 type stateSnapshot struct{}
@@ -205,9 +203,13 @@ func (b *base) prefix() []byte { return b.keys.kind(0)[:2] }
 func (b *base) Restore(source io.ReadCloser) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for b.storing != nil { // what is on its way to the disk must not come after the snapshot
+		b.flushed.Wait()
+	}
+	b.dirty, b.changed = overlay{}, false
 	mark := new(batch)
 	mark.set(b.keys.kind(kindRestoring), nil)
-	if err := b.store.stateWrites.commit(mark); err != nil {
+	if err := b.writeNow(mark); err != nil {
 		return err
 	}
 	if err := b.clear(); err != nil {
@@ -218,16 +220,18 @@ func (b *base) Restore(source io.ReadCloser) error {
 	}
 	done := new(batch)
 	done.delete(b.keys.kind(kindRestoring))
-	if err := b.store.stateWrites.commit(done); err != nil {
+	if err := b.writeNow(done); err != nil {
 		return err
 	}
 	_ = os.Remove(filepath.Join(b.store.cfg.Dir, "incoming", b.group.String()))
-	b.meta = new(logv1.Meta)
-	if err := b.getProto(b.keys.kind(kindMeta), b.meta); err != nil {
+	if err := b.loadMeta(); err != nil {
 		return err
 	}
 	return b.self.reload()
 }
+
+// writeNow commits a batch by itself, past the overlay.
+func (b *base) writeNow(w *batch) error { return transactAll(b.store.stateDB, []*batch{w}) }
 
 // clear deletes every key of the group but the mark, key by key: DropPrefix would
 // stop the writes of all groups.
@@ -247,7 +251,7 @@ func (b *base) clear() error {
 		if err != nil || len(w.entries) == 0 {
 			return err
 		}
-		if err := b.store.stateWrites.commit(w); err != nil {
+		if err := b.writeNow(w); err != nil {
 			return err
 		}
 	}
@@ -264,12 +268,12 @@ func (b *base) install(source io.Reader) error {
 		}
 		full := w
 		w = new(batch)
-		return b.store.stateWrites.commit(full)
+		return b.writeNow(full)
 	})
 	if err != nil {
 		return err
 	}
-	return b.store.stateWrites.commit(w)
+	return b.writeNow(w)
 }
 
 // readStream calls take with each record of a stream; take owns them.

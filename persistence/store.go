@@ -48,8 +48,9 @@ type Store struct {
 	identity identity
 	disk     *diskGuard
 
-	logDB, stateDB         *badger.DB
-	logWrites, stateWrites *committer
+	logDB, stateDB *badger.DB
+	logWrites      *committer
+	states         *flusher
 
 	system   *System
 	machines []*Machine
@@ -92,7 +93,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.stateDB, err = openBadger(filepath.Join(s.cfg.Dir, "state"), s.log); err != nil {
 		return err
 	}
-	s.logWrites, s.stateWrites = startCommitter(s.logDB, commitGather), startCommitter(s.stateDB, commitGather)
+	s.logWrites, s.states = startCommitter(s.logDB, commitGather), startFlusher(s.stateDB, s.cfg.Fatal)
 	return s.load(ctx)
 }
 
@@ -139,7 +140,7 @@ func (s *Store) groups() []crier.PartitionID {
 	return ps
 }
 
-// openBadger opens one database with synced writes (docs/adr/0002).
+// openBadger opens one database with synced writes.
 func openBadger(dir string, log *slog.Logger) (*badger.DB, error) {
 	o := badger.DefaultOptions(dir).
 		WithSyncWrites(true).
@@ -196,14 +197,15 @@ func (s *Store) base(p crier.PartitionID) *base {
 	return s.machines[p].base
 }
 
-// Close ends the committers and closes the databases. The raft groups must have
-// been shut down before. A second call does nothing.
+// Close writes what is not on disk yet and closes the databases. The raft groups must
+// have been shut down before. A second call does nothing.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
-		for _, c := range []*committer{s.logWrites, s.stateWrites} {
-			if c != nil {
-				c.stop()
-			}
+		if s.logWrites != nil {
+			s.logWrites.stop()
+		}
+		if s.states != nil {
+			s.states.stop()
 		}
 		for _, db := range []*badger.DB{s.logDB, s.stateDB} {
 			if db != nil {

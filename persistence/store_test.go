@@ -134,10 +134,13 @@ func mailbox(t testing.TB, r *Replica, user crier.UserID, after uint64) (seqs []
 // snapshot returns the stream of a group.
 func snapshot(t testing.TB, s *Store, p crier.PartitionID) []byte {
 	t.Helper()
+	b := s.base(p)
+	if err := b.waitStored(b.meta.GetIndex()); err != nil {
+		t.Fatal(err)
+	}
 	txn := s.stateDB.NewTransaction(false)
 	defer txn.Discard()
 	var out bytes.Buffer
-	b := s.base(p)
 	if err := b.stream(txn, &out); err != nil {
 		t.Fatal(err)
 	}
