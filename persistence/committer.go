@@ -51,16 +51,20 @@ func (b *batch) add(e entry) {
 // Badger syncs once a transaction, whatever its size, and that is the price of a
 // write. Its goroutine ends with stop.
 type committer struct {
-	db    *badger.DB
-	delay time.Duration // commitGather; 0 to measure the limit
-	last  int           // batches of the round before
-	queue chan *batch
-	quit  chan struct{}
-	ended chan struct{}
+	db      *badger.DB
+	delay   time.Duration // commitGather; 0 to measure the limit
+	metrics *metrics
+	last    int // batches of the round before
+	queue   chan *batch
+	quit    chan struct{}
+	ended   chan struct{}
 }
 
-func startCommitter(db *badger.DB, delay time.Duration) *committer {
-	c := &committer{db: db, delay: delay, queue: make(chan *batch, commitQueue), quit: make(chan struct{}), ended: make(chan struct{})}
+func startCommitter(db *badger.DB, delay time.Duration, m *metrics) *committer {
+	c := &committer{
+		db: db, delay: delay, metrics: m,
+		queue: make(chan *batch, commitQueue), quit: make(chan struct{}), ended: make(chan struct{}),
+	}
 	go c.run()
 	return c
 }
@@ -104,7 +108,10 @@ func (c *committer) run() {
 			return
 		case first := <-c.queue:
 			merged := c.gather(first)
+			started := time.Now()
 			err := c.write(merged)
+			c.metrics.logSync.Observe(time.Since(started).Seconds())
+			c.metrics.logBatches.Observe(float64(len(merged)))
 			for _, b := range merged {
 				b.done <- err
 			}
@@ -112,21 +119,34 @@ func (c *committer) run() {
 	}
 }
 
-// gather takes what else waits, up to commitBytes.
+// gather takes what else waits, up to commitBytes. It waits for as many batches as the
+// round before had, but no longer than the delay.
 func (c *committer) gather(first *batch) []*batch {
 	merged, size := []*batch{first}, first.bytes
-	defer func() { c.last = len(merged) }()
+	var late <-chan time.Time
 	if c.last > 1 && c.delay > 0 {
-		time.Sleep(c.delay)
+		timer := time.NewTimer(c.delay)
+		defer timer.Stop()
+		late = timer.C
 	}
 	for size < commitBytes {
+		if late == nil || len(merged) >= c.last {
+			select {
+			case b := <-c.queue:
+				merged, size = append(merged, b), size+b.bytes
+				continue
+			default:
+			}
+			break
+		}
 		select {
 		case b := <-c.queue:
 			merged, size = append(merged, b), size+b.bytes
-		default:
-			return merged
+		case <-late:
+			late = nil
 		}
 	}
+	c.last = len(merged)
 	return merged
 }
 

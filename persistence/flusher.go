@@ -42,9 +42,10 @@ func (o *overlay) set(key, value []byte) {
 // flusher writes the overlays of all groups to the state database, as many groups as have changed at a time, each
 // whole and with its applied index in the same transaction. Its goroutine ends with stop.
 type flusher struct {
-	db    *badger.DB
-	delay time.Duration
-	fatal func(error)
+	db      *badger.DB
+	delay   time.Duration
+	fatal   func(error)
+	metrics *metrics
 
 	mu      sync.Mutex
 	waiting []*base // groups that have changed, each once
@@ -55,9 +56,9 @@ type flusher struct {
 	ended chan struct{}
 }
 
-func startFlusher(db *badger.DB, fatal func(error)) *flusher {
+func startFlusher(db *badger.DB, fatal func(error), m *metrics) *flusher {
 	f := &flusher{
-		db: db, delay: flushDelay, fatal: fatal,
+		db: db, delay: flushDelay, fatal: fatal, metrics: m,
 		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go f.run()
@@ -135,6 +136,7 @@ func (f *flusher) write(taken []*base, batches []*batch) bool {
 	if len(taken) == 0 {
 		return true
 	}
+	started := time.Now()
 	if err := transactAll(f.db, batches); err != nil {
 		for _, b := range taken {
 			b.fail()
@@ -142,7 +144,9 @@ func (f *flusher) write(taken []*base, batches []*batch) bool {
 		f.fatal(fmt.Errorf("write the state of %d partitions: %w", len(taken), err))
 		return false
 	}
-	for _, b := range taken {
+	f.metrics.flush.Observe(time.Since(started).Seconds())
+	for i, b := range taken {
+		f.metrics.flushBytes.Add(float64(batches[i].bytes))
 		b.taken()
 	}
 	return true

@@ -9,6 +9,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/dgraph-io/badger/v4"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/internal/wire"
@@ -16,11 +17,21 @@ import (
 	typesv1 "github.com/crier-im/crier/proto/crier/types/v1"
 )
 
+// recentMost is how many accounts a partition keeps decoded: a call that changes accounts reads each twice, when
+// they are checked and when the log applies it, a moment apart.
+const recentMost = 256
+
 // Machine is the state machine of one partition. It implements
 // raft.BatchingFSM.
 type Machine struct {
 	*base
-	apps map[crier.AppID]*appState
+	apps   map[crier.AppID]*appState
+	recent *lru.Cache[accountKey, *crier.Account] // as of the last entry that was applied; guarded by base.mu
+}
+
+type accountKey struct {
+	app  crier.AppID
+	user crier.UserID
 }
 
 // appState is what a partition holds of one app in memory, guarded by base.mu.
@@ -48,6 +59,7 @@ type keptFor struct {
 
 func newMachine(s *Store, p crier.PartitionID) *Machine {
 	m := &Machine{apps: make(map[crier.AppID]*appState)}
+	m.recent, _ = lru.New[accountKey, *crier.Account](recentMost) // fails for a size below 1
 	m.base = newBase(s, p, m)
 	return m
 }
@@ -64,6 +76,7 @@ func (m *Machine) load() error {
 // reload builds the memory from disk. The caller holds mu.
 func (m *Machine) reload() error {
 	m.apps = make(map[crier.AppID]*appState)
+	m.recent.Purge()
 	return m.store.stateDB.View(func(txn *badger.Txn) error {
 		for _, step := range []struct {
 			kind byte
@@ -175,10 +188,14 @@ func (m *Machine) apply(cmd *logv1.Command) any {
 
 func (m *Machine) now() time.Time { return time.UnixMilli(m.meta.GetClockMs()).UTC() }
 
-// account reads an account as the batch under way sees it, nil if it does not exist.
-func (m *Machine) account(app crier.AppID, user crier.UserID, get func([]byte) ([]byte, error)) (*crier.Account, error) {
+// account returns an account as of the last entry that was applied, nil if it does not
+// exist. It is shared: not to be changed. The caller holds mu, for reading at least.
+func (m *Machine) account(app crier.AppID, user crier.UserID) (*crier.Account, error) {
+	if a, ok := m.recent.Get(accountKey{app, user}); ok {
+		return a, nil
+	}
 	key := m.keys.account(app, user)
-	v, err := get(key)
+	v, err := m.get(key)
 	if err != nil || v == nil {
 		return nil, err
 	}
@@ -188,6 +205,7 @@ func (m *Machine) account(app crier.AppID, user crier.UserID, get func([]byte) (
 	}
 	a := wire.ToAccount(app, &p)
 	a.User = user
+	m.recent.Add(accountKey{app, user}, a)
 	return a, nil
 }
 
@@ -204,7 +222,7 @@ func (m *Machine) changeAccounts(c *logv1.ChangeAccounts) error {
 		change := wire.ToChange(p)
 		t := accounts[change.User]
 		if t == nil {
-			old, err := m.account(app, change.User, m.get)
+			old, err := m.account(app, change.User)
 			if err != nil {
 				return internal(err)
 			}
@@ -248,6 +266,7 @@ func (m *Machine) writeAccount(state *appState, old, now *crier.Account) {
 		m.forgetOrdinal(old.App, state, old.Ordinal)
 		if now == nil {
 			m.delete(m.keys.account(old.App, old.User))
+			m.recent.Remove(accountKey{old.App, old.User})
 		}
 		old = nil
 	}
@@ -255,6 +274,7 @@ func (m *Machine) writeAccount(state *appState, old, now *crier.Account) {
 		return
 	}
 	state.index.change(old, now)
+	m.recent.Add(accountKey{now.App, now.User}, now)
 	p := wire.FromAccount(now)
 	p.User = "" // the key says it
 	m.putProto(m.keys.account(now.App, now.User), p)

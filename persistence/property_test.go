@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -221,6 +222,40 @@ func TestReplicasAreEqual(t *testing.T) {
 			t.Errorf("mailbox of campaign %d differs after the restart", x.seq)
 		}
 	}
+}
+
+// A crash takes what was not flushed: the log has it, and applied again to what is on disk it
+// makes the same state, wherever the crash came.
+func TestACrashReplaysTheRest(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 1))
+	entries := randomLog(random, 300)
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	replayed := 0
+	for i, e := range entries {
+		s.machines[0].Apply(e)
+		if random.IntN(60) > 0 {
+			continue
+		}
+		crash := t.TempDir()
+		if err := os.CopyFS(crash, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		again := openStore(t, crash)
+		if on := int(again.machines[0].meta.GetIndex()); on > i+1 {
+			t.Fatalf("the disk has %d entries of %d", on, i+1)
+		} else {
+			replayed += i + 1 - on
+		}
+		again.machines[0].ApplyBatch(entries[:i+1])
+		if !bytes.Equal(snapshot(t, again, 0), snapshot(t, s, 0)) {
+			t.Fatalf("after entry %d the replay made another state", i+1)
+		}
+	}
+	t.Logf("%d entries were replayed", replayed)
 }
 
 func FuzzWire(f *testing.F) {

@@ -84,8 +84,10 @@ func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.Account
 // Accounts is actors.Replica's.
 func (r *Replica) Accounts(app crier.AppID, users []crier.UserID) ([]*crier.Account, error) {
 	accounts := make([]*crier.Account, len(users))
+	r.m.mu.RLock()
+	defer r.m.mu.RUnlock()
 	for i, user := range users {
-		a, err := r.m.account(app, user, r.m.read)
+		a, err := r.m.account(app, user)
 		if err != nil {
 			return nil, internal(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crier-im/crier"
@@ -30,9 +31,10 @@ const (
 
 // Config says where a Store keeps its files.
 type Config struct {
-	Dir         string // the data directory; made if missing
-	Partitions  int    // P of a new directory; must equal that of an old one
-	MinFreeDisk uint64 // bytes that must stay free; 0: DefaultMinFreeDisk
+	Dir         string                // the data directory; made if missing
+	Partitions  int                   // P of a new directory; must equal that of an old one
+	MinFreeDisk uint64                // bytes that must stay free; 0: DefaultMinFreeDisk
+	Registerer  prometheus.Registerer // nil: metrics are counted and not shown
 	Logger      *slog.Logger
 	// Fatal is called when a group can't go on because a write of its state failed:
 	// the process must end, and finds everything again in the log. nil: panic.
@@ -93,7 +95,8 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.stateDB, err = openBadger(filepath.Join(s.cfg.Dir, "state"), s.log); err != nil {
 		return err
 	}
-	s.logWrites, s.states = startCommitter(s.logDB, commitGather), startFlusher(s.stateDB, s.cfg.Fatal)
+	m := newMetrics(s.cfg.Registerer)
+	s.logWrites, s.states = startCommitter(s.logDB, commitGather, m), startFlusher(s.stateDB, s.cfg.Fatal, m)
 	return s.load(ctx)
 }
 

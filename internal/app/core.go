@@ -32,6 +32,7 @@ func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config,
 			_ = core.Close() // the first error is the one to tell
 		}
 	}()
+	storage.Registerer = r
 	if core.Store, err = persistence.Open(ctx, storage); err != nil {
 		return nil, err
 	}
@@ -86,15 +87,34 @@ func (h *host) PartitionProps(p crier.PartitionID, g *cluster.Group) *actor.Prop
 	})
 }
 
-// Request is the cluster's: groups are led, and their actors run, before
-// cluster.Open has returned the node.
-func (h *host) Request(ctx context.Context, kind, identity string, msg any) (any, error) {
+// wait waits for the node: groups are led, and their actors run, before cluster.Open
+// has returned it.
+func (h *host) wait(ctx context.Context) error {
 	select {
 	case <-h.node:
-		return h.cluster.Request(ctx, kind, identity, msg)
+		return nil
 	case <-ctx.Done():
-		return nil, crier.Errorf(crier.CodeTimeout, "the node is starting")
+		return crier.Errorf(crier.CodeTimeout, "the node is starting")
 	}
+}
+
+// Request is the cluster's.
+func (h *host) Request(ctx context.Context, kind, identity string, msg any) (any, error) {
+	if err := h.wait(ctx); err != nil {
+		return nil, err
+	}
+	return h.cluster.Request(ctx, kind, identity, msg)
+}
+
+// RequestEach is the cluster's.
+func (h *host) RequestEach(ctx context.Context, messages map[crier.PartitionID]any, take func(crier.PartitionID, any, error)) {
+	if err := h.wait(ctx); err != nil {
+		for p := range messages {
+			take(p, nil, err)
+		}
+		return
+	}
+	h.cluster.RequestEach(ctx, messages, take)
 }
 
 // Partitions returns P.
