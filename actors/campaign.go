@@ -143,7 +143,7 @@ func (p *progress) now() crier.Report {
 
 // run ends when every partition has answered and that is stored, or c ends.
 func (a *campaign) run(c context.Context) {
-	p := &progress{report: crier.Report{Task: a.campaign.Task, Status: crier.StatusRunning, Started: time.Now().UTC().Truncate(time.Millisecond)}}
+	p := &progress{report: crier.Report{Task: a.campaign.Task, Status: crier.StatusRunning, Started: a.started()}}
 	finished := make(chan struct{})
 	a.drive.Go(func() { a.storeWhile(c, finished, p) })
 	var group errgroup.Group
@@ -163,6 +163,15 @@ func (a *campaign) run(c context.Context) {
 		report.Status = crier.StatusDone
 		a.store(c, report)
 	}
+}
+
+// started is when the campaign began: now, unless it had begun before its actor moved.
+func (a *campaign) started() time.Time {
+	reports, err := a.Replica.Reports(a.campaign.App, []crier.TaskID{a.campaign.Task})
+	if err == nil && !reports[0].Started.IsZero() {
+		return reports[0].Started
+	}
+	return time.Now().UTC().Truncate(time.Millisecond)
 }
 
 // partition sends the campaign to one partition until that has answered.

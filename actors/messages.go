@@ -14,16 +14,10 @@ func (f failed) Failure() error { return f.err }
 
 // Requests to partition actors. Each is answered with the type named, or with failed.
 type (
-	// changeAccounts proposes changes, all or nothing: done.
-	changeAccounts struct {
-		app     crier.AppID
-		changes []crier.Change
-	}
+	// changeAccounts proposes the changes of several calls, each all or nothing: changed.
+	changeAccounts struct{ calls []crier.AccountChanges }
 	// checkChanges tells whether they would be taken now: checked.
-	checkChanges struct {
-		app     crier.AppID
-		changes []crier.Change
-	}
+	checkChanges struct{ calls []crier.AccountChanges }
 	// readAccounts reads: []*crier.Account.
 	readAccounts struct {
 		app   crier.AppID
@@ -47,7 +41,8 @@ type (
 	attachSession struct {
 		login   crier.Login
 		session *actor.PID
-		cursor  uint64 // the last campaign that the connection was sent
+		cursor  uint64   // the last campaign that the connection was sent
+		unacked []uint64 // kept messages that it was sent and has not acknowledged, ascending
 	}
 )
 
@@ -64,8 +59,11 @@ type (
 // Answers.
 type (
 	done struct{}
-	// checked has the place of the first change that would be refused, and why.
-	checked struct {
+	// changed has the error of each call.
+	changed struct{ errs []error }
+	// checked has, of each call, the place of the first change that would be refused, and why.
+	checked struct{ refusals []refusal }
+	refusal struct {
 		at  int
 		err error
 	}

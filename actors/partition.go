@@ -27,6 +27,9 @@ const (
 	changesMost = 50_000
 	// changesBatch bounds the changes of one command, but for a call that has more by itself.
 	changesBatch = 500
+	// changesAtOnce is how many commands of changes a partition has under way: while the log syncs one, the next is
+	// on its way to it, and what comes meanwhile gathers for the one after.
+	changesAtOnce = 2
 	// ackDelay is how long acknowledgements gather before they become one command.
 	ackDelay = 5 * time.Millisecond
 	// acksMost is how many make a command at once.
@@ -74,8 +77,8 @@ type partition struct {
 	flushing  bool
 	sweeping  bool
 
-	changing      bool // a command of changes is under way
-	changesQueued int  // changes of the calls that wait
+	changing      int // commands of changes that are under way
+	changesQueued int // changes of the calls that wait
 
 	lifetime context.Context // ends with leadership
 	end      context.CancelFunc
@@ -95,10 +98,11 @@ type campaignStart struct {
 	sender   *actor.PID
 }
 
-// queuedChanges is one call that waits, and who is to be answered.
+// queuedChanges is a request that waits, and who is to be answered.
 type queuedChanges struct {
-	request changeAccounts
-	sender  *actor.PID
+	calls  []crier.AccountChanges
+	size   int // changes in them
+	sender *actor.PID
 }
 
 // Results of commands, from the goroutines that ran them.
@@ -233,67 +237,73 @@ func (p *partition) onTerminated(who *actor.PID) {
 	}
 }
 
-// onChangeAccounts queues the changes of a call. While a command of changes is on
-// its way, later calls gather for the next one: a call over many accounts has a few in every
-// partition, and what a command costs does not depend on how many changes are in it.
+// onChangeAccounts queues changes. While enough commands are on their way, later
+// requests gather for the next one: a call over many accounts has a few in every partition, and
+// what a command costs does not depend on how many changes are in it.
 func (p *partition) onChangeAccounts(ctx actor.Context, m changeAccounts) {
-	if p.changesQueued+len(m.changes) > changesMost {
+	q := queuedChanges{calls: m.calls, sender: ctx.Sender()}
+	for _, c := range m.calls {
+		q.size += len(c.Changes)
+	}
+	if p.changesQueued+q.size > changesMost {
 		ctx.Respond(failed{errBusy})
 		return
 	}
-	p.changesQueued += len(m.changes)
-	p.changes = append(p.changes, queuedChanges{m, ctx.Sender()})
-	p.nextChanges(ctx)
+	p.changesQueued += q.size
+	p.changes = append(p.changes, q)
+	p.nextChanges()
 }
 
 // nextChanges proposes what has gathered. Active users are told before the callers.
-func (p *partition) nextChanges(actor.Context) {
-	if p.changing || len(p.changes) == 0 {
+func (p *partition) nextChanges() {
+	if p.changing == changesAtOnce || len(p.changes) == 0 {
 		return
 	}
 	n, size := 0, 0
-	for n < len(p.changes) && (n == 0 || size+len(p.changes[n].request.changes) <= changesBatch) {
-		size += len(p.changes[n].request.changes)
+	var calls []crier.AccountChanges
+	for n < len(p.changes) && (n == 0 || size+p.changes[n].size <= changesBatch) {
+		size += p.changes[n].size
+		calls = append(calls, p.changes[n].calls...)
 		n++
 	}
 	batch := p.changes[:n:n]
-	p.changing = p.command(func(c context.Context) func(actor.Context) {
-		calls := make([]crier.AccountChanges, len(batch))
-		for i, q := range batch {
-			calls[i] = crier.AccountChanges{App: q.request.app, Changes: q.request.changes}
-		}
+	taken := p.command(func(c context.Context) func(actor.Context) {
 		errs := p.Replica.ChangeAccountsBatch(c, calls)
 		return func(ctx actor.Context) {
-			p.changing = false
+			p.changing--
 			p.onChanged(ctx, batch, errs)
-			p.nextChanges(ctx)
+			p.nextChanges()
 		}
 	})
 	p.changes = p.changes[n:]
 	p.changesQueued -= size
-	if !p.changing {
-		for _, q := range batch {
-			p.root.Send(q.sender, failed{errBusy})
-		}
+	if taken {
+		p.changing++
+		return
+	}
+	for _, q := range batch {
+		p.root.Send(q.sender, failed{errBusy})
 	}
 }
 
 func (p *partition) onChanged(ctx actor.Context, batch []queuedChanges, errs []error) {
-	for i, q := range batch {
-		if errs[i] != nil {
-			ctx.Send(q.sender, failed{errs[i]})
-			continue
+	for _, q := range batch {
+		own := errs[:len(q.calls)]
+		errs = errs[len(q.calls):]
+		for i, err := range own {
+			if err == nil {
+				p.tellUsers(ctx, &q.calls[i])
+			}
 		}
-		p.tellUsers(ctx, q.request)
-		ctx.Send(q.sender, done{})
+		ctx.Send(q.sender, changed{own})
 	}
 }
 
 // tellUsers ends the sessions of accounts that were kicked or deleted.
-func (p *partition) tellUsers(ctx actor.Context, m changeAccounts) {
-	for i := range m.changes {
-		c := &m.changes[i]
-		pid := p.users[userKey{m.app, c.User}]
+func (p *partition) tellUsers(ctx actor.Context, call *crier.AccountChanges) {
+	for i := range call.Changes {
+		c := &call.Changes[i]
+		pid := p.users[userKey{call.App, c.User}]
 		if pid == nil {
 			continue
 		}
@@ -302,41 +312,53 @@ func (p *partition) tellUsers(ctx actor.Context, m changeAccounts) {
 			ctx.Send(pid, endSessions{crier.CloseKicked})
 		case crier.OpDelete:
 			ctx.Send(pid, endSessions{crier.CloseDeleted})
-			p.absent(userKey{m.app, c.User})
+			p.absent(userKey{call.App, c.User})
 		}
 	}
 }
 
-// onCheckChanges applies changes to copies of the accounts.
+// onCheckChanges tells of each call whether it would be taken now.
 func (p *partition) onCheckChanges(ctx actor.Context, m checkChanges) {
-	users := make([]crier.UserID, len(m.changes))
-	for i := range m.changes {
-		users[i] = m.changes[i].User
+	answer := checked{make([]refusal, len(m.calls))}
+	for i := range m.calls {
+		r, err := p.check(&m.calls[i])
+		if err != nil {
+			ctx.Respond(failed{err})
+			return
+		}
+		answer.refusals[i] = r
 	}
-	accounts, err := p.Replica.Accounts(m.app, users)
+	ctx.Respond(answer)
+}
+
+// check applies changes to copies of the accounts. The error is of reading them.
+func (p *partition) check(call *crier.AccountChanges) (refusal, error) {
+	users := make([]crier.UserID, len(call.Changes))
+	for i := range call.Changes {
+		users[i] = call.Changes[i].User
+	}
+	accounts, err := p.Replica.Accounts(call.App, users)
 	if err != nil {
-		ctx.Respond(failed{err})
-		return
+		return refusal{}, err
 	}
 	now := make(map[crier.UserID]*crier.Account, len(users))
 	for i, a := range accounts {
 		now[users[i]] = a
 	}
-	for i := range m.changes {
+	for i := range call.Changes {
 		a, old := crier.Account{}, now[users[i]]
 		if old != nil {
 			a = *old
 		}
-		exists, err := m.changes[i].Apply(&a, old != nil, time.Now())
+		exists, err := call.Changes[i].Apply(&a, old != nil, time.Now())
 		if err != nil {
-			ctx.Respond(checked{at: i, err: err})
-			return
+			return refusal{i, err}, nil
 		}
 		if now[users[i]] = nil; exists {
 			now[users[i]] = &a
 		}
 	}
-	ctx.Respond(checked{})
+	return refusal{}, nil
 }
 
 func (p *partition) onReadAccounts(ctx actor.Context, m readAccounts) {
@@ -393,7 +415,8 @@ func (p *partition) onStartCampaign(ctx actor.Context, m startCampaign) {
 		q = &campaignQueue{parked: make(map[uint64]*campaignStart)}
 		p.queues[app] = q
 	}
-	if old := q.parked[m.campaign.Seq]; old == nil && len(q.parked) >= parkedMost {
+	waits := m.campaign.Seq > p.Replica.LastCampaign(app)+1 // one that can go has room: all others wait for it
+	if waits && q.parked[m.campaign.Seq] == nil && len(q.parked) >= parkedMost {
 		ctx.Respond(failed{errBusy})
 		return
 	}
@@ -459,10 +482,14 @@ func (p *partition) language(app crier.AppID) crier.Language {
 	return ""
 }
 
-// onSessionsChanged keeps who is connected.
+// onSessionsChanged keeps who is connected. Only the account's present actor is heard: one
+// that was replaced knows nothing of its successor's sessions.
 func (p *partition) onSessionsChanged(m *sessionsChanged) {
+	if pid := p.users[m.user]; pid == nil || !pid.Equal(m.pid) {
+		return
+	}
 	p.absent(m.user)
-	if len(m.sessions) == 0 || p.users[m.user] == nil || !p.users[m.user].Equal(m.pid) {
+	if len(m.sessions) == 0 {
 		return
 	}
 	p.present[m.user] = m
@@ -552,6 +579,9 @@ func (p *partition) onFlush() {
 func (p *partition) onFlushed(app crier.AppID, batch []crier.Ack, err error) {
 	if err == nil {
 		p.Metrics.acks.Add(float64(len(batch)))
+		if len(p.acks[app]) >= acksMost { // a backlog
+			p.onFlush()
+		}
 		return
 	}
 	if !errors.Is(err, context.Canceled) {

@@ -70,6 +70,9 @@ type SystemReplica interface {
 // answer that is a *actorv1.Failure comes back as its *crier.Error.
 type Directory interface {
 	Request(ctx context.Context, kind, identity string, msg any) (any, error)
+	// RequestEach sends each partition its message, by one message a node, and calls take once for each, one at a
+	// time, with the answer or the error. It returns when all are through.
+	RequestEach(ctx context.Context, messages map[crier.PartitionID]any, take func(p crier.PartitionID, answer any, err error))
 	// Partitions returns P.
 	Partitions() int
 }

@@ -3,12 +3,10 @@ package actors
 import (
 	"context"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/crier-im/crier"
 )
@@ -25,6 +23,7 @@ type Service struct {
 	actors  *actor.ActorSystem
 	metrics *Metrics
 	log     *slog.Logger
+	rounds  changeRounds
 }
 
 // NewService returns a front door. system serves reads only; changes go through dir.
@@ -76,22 +75,6 @@ func (s *Service) byPartition(app crier.AppID, n int, user func(int) crier.UserI
 	return groups
 }
 
-// ask sends one message to each partition, in parallel. take gets the answers, several
-// at a time, each with the places it is about.
-func (s *Service) ask(ctx context.Context, groups map[crier.PartitionID][]int, msg func([]int) any, take func([]int, any)) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for p, places := range groups {
-		group.Go(func() error {
-			answer, err := s.dir.Request(ctx, crier.KindPartition, strconv.Itoa(int(p)), msg(places))
-			if err == nil {
-				take(places, answer)
-			}
-			return err
-		})
-	}
-	return group.Wait()
-}
-
 // pick returns the elements at the places.
 func pick[T any](all []T, places []int) []T {
 	some := make([]T, len(places))
@@ -99,56 +82,6 @@ func pick[T any](all []T, places []int) []T {
 		some[i] = all[place]
 	}
 	return some
-}
-
-// ChangeAccounts applies changes in order, all or nothing. Within one partition
-// that is one command of its log. Over several, all are asked first whether they would take their part, and
-// told to do so if all would; an account that another call deletes in between is the one case
-// where some partitions have changed when the call fails, and then the error is CodeInternal and says so.
-func (s *Service) ChangeAccounts(ctx context.Context, app crier.AppID, changes []crier.Change) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	groups := s.byPartition(app, len(changes), func(i int) crier.UserID { return changes[i].User })
-	if len(groups) > 1 && !alwaysTaken(changes) {
-		if err := s.check(ctx, app, changes, groups); err != nil {
-			return err
-		}
-	}
-	err := s.ask(ctx, groups, func(places []int) any { return changeAccounts{app, pick(changes, places)} }, func([]int, any) {})
-	if e := crier.AsError(err); e != nil && len(groups) > 1 && e.Code != crier.CodeTimeout {
-		return crier.Errorf(crier.CodeInternal, "the accounts were changed by another call at the same time; some of this call's changes may stand, send it again (%s)", e.Info)
-	}
-	return err
-}
-
-// alwaysTaken reports whether no change can be refused.
-func alwaysTaken(changes []crier.Change) bool {
-	for i := range changes {
-		if changes[i].Op != crier.OpImport {
-			return false
-		}
-	}
-	return true
-}
-
-// check asks every partition, and returns the error of the first change, in the
-// caller's order, that would be refused.
-func (s *Service) check(ctx context.Context, app crier.AppID, changes []crier.Change, groups map[crier.PartitionID][]int) error {
-	refusals := make([]error, len(changes))
-	err := s.ask(ctx, groups, func(places []int) any { return checkChanges{app, pick(changes, places)} }, func(places []int, answer any) {
-		if c, ok := answer.(checked); ok && c.err != nil {
-			refusals[places[c.at]] = c.err
-		}
-	})
-	if err != nil {
-		return err
-	}
-	for _, refusal := range refusals {
-		if refusal != nil {
-			return refusal
-		}
-	}
-	return nil
 }
 
 // Accounts returns the accounts asked for, nil in the place of one that does not exist.
@@ -167,15 +100,24 @@ func scatter[T any](ctx context.Context, s *Service, app crier.AppID, users []cr
 	defer cancel()
 	all := make([]T, len(users))
 	groups := s.byPartition(app, len(users), func(i int) crier.UserID { return users[i] })
-	err := s.ask(ctx, groups, func(places []int) any { return msg(pick(users, places)) }, func(places []int, answer any) {
-		if some, ok := answer.([]T); ok && len(some) == len(places) {
-			for i, place := range places {
+	messages := make(map[crier.PartitionID]any, len(groups))
+	for p, places := range groups {
+		messages[p] = msg(pick(users, places))
+	}
+	var failed error
+	s.dir.RequestEach(ctx, messages, func(p crier.PartitionID, answer any, err error) {
+		some, ok := answer.([]T)
+		switch {
+		case err != nil:
+			failed = err
+		case ok && len(some) == len(groups[p]):
+			for i, place := range groups[p] {
 				all[place] = some[i]
 			}
 		}
 	})
-	if err != nil {
-		return nil, err
+	if failed != nil {
+		return nil, failed
 	}
 	return all, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -27,6 +28,8 @@ type session struct {
 	conn    crier.Conn
 	user    *actor.PID
 	cursor  uint64            // the last message that was handed to the connection
+	unacked []uint64          // kept messages that were handed to it and are not acknowledged, ascending
+	acks    []acknowledge     // came while there was no user actor
 	held    []*crier.Delivery // came before begin
 	begun   bool              // Connect has returned
 	state   *moveSession      // what the client said last of foreground and background
@@ -61,7 +64,7 @@ func (s *session) Receive(ctx actor.Context) {
 	case *crier.Delivery:
 		s.onDelivery(m)
 	case acknowledge:
-		s.toUser(ctx, m)
+		s.onAcknowledge(ctx, m)
 	case moveSession:
 		s.state = &m
 		s.toUser(ctx, m)
@@ -96,10 +99,23 @@ func (s *session) onDelivery(d *crier.Delivery) {
 	case d.Seq > s.cursor:
 		s.cursor = d.Seq
 		s.conn.Deliver(d)
-		if !d.Kept {
+		if d.Kept {
+			s.unacked = append(s.unacked, d.Seq)
+		} else {
 			s.metrics.latency.Observe(time.Since(d.Accepted).Seconds())
 		}
 	}
+}
+
+// onAcknowledge hands an acknowledgement to the user actor, or keeps it until there is
+// one: what was sent before a partition moved is known to the session alone.
+func (s *session) onAcknowledge(ctx actor.Context, m acknowledge) {
+	if s.user == nil {
+		s.acks = append(s.acks, m) // bounded by the messages in flight, and by reattachWithin
+		return
+	}
+	m.take(&s.unacked)
+	ctx.Send(s.user, m)
 }
 
 func (s *session) toUser(ctx actor.Context, msg any) {
@@ -126,7 +142,7 @@ func (s *session) onUserGone(ctx actor.Context, who *actor.PID) {
 	self, root := ctx.Self(), ctx.ActorSystem().Root
 	c, cancel := context.WithTimeout(context.Background(), reattachWithin)
 	s.cancel = cancel
-	m := attachSession{s.login, self, s.cursor}
+	m := attachSession{s.login, self, s.cursor, slices.Clone(s.unacked)}
 	go func() { // ends with c
 		defer cancel()
 		select {
@@ -155,6 +171,10 @@ func (s *session) onReattached(ctx actor.Context, m reattached) {
 		if s.state != nil {
 			ctx.Send(m.user, *s.state)
 		}
+		for _, ack := range s.acks {
+			s.onAcknowledge(ctx, ack)
+		}
+		s.acks = nil
 	}
 }
 

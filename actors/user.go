@@ -153,7 +153,7 @@ func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, acco
 	u.ordinal = account.Ordinal
 	u.evict(ctx, app, &m.login)
 	ctx.CancelReceiveTimeout()
-	s := &userSession{login: m.login, pid: m.session, since: time.Now(), cursor: m.cursor}
+	s := &userSession{login: m.login, pid: m.session, since: time.Now(), cursor: m.cursor, unacked: m.unacked}
 	u.sessions = append(u.sessions, s)
 	ctx.Watch(m.session)
 	u.tellPartition(ctx)
@@ -294,26 +294,34 @@ func (u *user) onAcknowledge(ctx actor.Context, m acknowledge) {
 	if s == nil {
 		return
 	}
-	var acked []uint64
-	if m.cumulative && len(m.seqs) > 0 {
-		n, found := slices.BinarySearch(s.unacked, slices.Max(m.seqs))
-		if found {
-			n++
-		}
-		acked = slices.Clone(s.unacked[:n])
-		s.unacked = slices.Delete(s.unacked, 0, n)
-	} else {
-		for _, seq := range m.seqs {
-			if i, found := slices.BinarySearch(s.unacked, seq); found {
-				acked = append(acked, seq)
-				s.unacked = slices.Delete(s.unacked, i, i+1)
-			}
-		}
-	}
+	acked := m.take(&s.unacked)
 	for _, seq := range acked {
 		ctx.Send(u.parent, acknowledged{u.key.app, crier.Ack{Seq: seq, Ordinal: u.ordinal}})
 	}
 	u.catchUp(ctx, s)
+}
+
+// take removes what is acknowledged from the ascending unacked, and returns it.
+func (m acknowledge) take(unacked *[]uint64) (acked []uint64) {
+	if len(m.seqs) == 0 {
+		return nil
+	}
+	if m.cumulative {
+		n, found := slices.BinarySearch(*unacked, slices.Max(m.seqs))
+		if found {
+			n++
+		}
+		acked = slices.Clone((*unacked)[:n])
+		*unacked = slices.Delete(*unacked, 0, n)
+		return acked
+	}
+	for _, seq := range m.seqs {
+		if i, found := slices.BinarySearch(*unacked, seq); found {
+			acked = append(acked, seq)
+			*unacked = slices.Delete(*unacked, i, i+1)
+		}
+	}
+	return acked
 }
 
 func (u *user) onMove(ctx actor.Context, m moveSession) {

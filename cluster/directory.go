@@ -55,10 +55,7 @@ func (n *Node) Request(ctx context.Context, kind, identity string, msg any) (any
 
 // ask waits for one answer until the deadline of ctx.
 func (n *Node) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
-	timeout := askTimeout
-	if deadline, ok := ctx.Deadline(); ok {
-		timeout = time.Until(deadline)
-	}
+	timeout := timeLeft(ctx)
 	if err := ctx.Err(); err != nil || timeout <= 0 {
 		return nil, errors.Join(err, context.DeadlineExceeded)
 	}

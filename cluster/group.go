@@ -103,8 +103,8 @@ func (g *Group) bootstrap(rc *raft.Config, address raft.ServerAddress, logs raft
 }
 
 // Apply sends a command to the group's log and blocks until it is committed and
-// applied here, or ctx ends, when its outcome is unknown (crier.CodeTimeout). It returns
-// what the state machine answered; an answer that is an error is returned as the error.
+// applied here, or leadership is lost, when its outcome is unknown (crier.CodeTimeout). ctx bounds the wait for a
+// place only. It returns what the state machine answered; an answer that is an error is returned as the error.
 func (g *Group) Apply(ctx context.Context, command []byte) (any, error) {
 	started := time.Now()
 	select {
@@ -112,39 +112,33 @@ func (g *Group) Apply(ctx context.Context, command []byte) (any, error) {
 	case <-ctx.Done():
 		return nil, unknown(ctx.Err())
 	}
-	future, done := g.enqueue(command)
-	select {
-	case err := <-done:
-		if err != nil {
-			return nil, translate(err)
-		}
-		g.metrics.apply.Observe(time.Since(started).Seconds())
-		if err, ok := future.Response().(error); ok {
-			return nil, err
-		}
-		return future.Response(), nil
-	case <-ctx.Done():
-		return nil, unknown(ctx.Err())
+	future := g.enqueue(command)
+	if future == nil {
+		return nil, ErrNotLeader
 	}
+	defer g.pending.Done()
+	defer func() { <-g.places }()
+	if err := future.Error(); err != nil { // at the commit, or when leadership is lost: within the lease
+		return nil, translate(err)
+	}
+	g.metrics.apply.Observe(time.Since(started).Seconds())
+	if err, ok := future.Response().(error); ok {
+		return nil, err
+	}
+	return future.Response(), nil
 }
 
-// enqueue hands a command to raft. It frees the place when raft has answered,
-// which it does at a commit or a loss of leadership.
-func (g *Group) enqueue(command []byte) (raft.ApplyFuture, <-chan error) {
-	done := make(chan error, 1)
+// enqueue hands a command to raft; nil while the group closes. The caller waits for the future and then
+// tells pending.
+func (g *Group) enqueue(command []byte) raft.ApplyFuture {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if g.closing {
 		<-g.places
-		done <- raft.ErrRaftShutdown
-		return nil, done
+		return nil
 	}
-	future := g.raft.Apply(command, enqueueTimeout)
-	g.pending.Go(func() {
-		done <- future.Error()
-		<-g.places
-	})
-	return future, done
+	g.pending.Add(1)
+	return g.raft.Apply(command, enqueueTimeout)
 }
 
 // Barrier blocks until everything that was committed before it is applied here.

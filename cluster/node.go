@@ -103,6 +103,9 @@ func (n *Node) openActors() error {
 	n.provider = &provider{started: make(chan struct{})}
 	rc := remote.Configure(host, port, remote.WithEndpointWriterQueueSize(endpointQueue))
 	n.cluster = cluster.New(n.system, cluster.Configure("crier", n.provider, lookup{n}, rc))
+	if _, err := n.system.Root.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return &relay{n} }), relayName); err != nil {
+		return fmt.Errorf("start the relay: %w", err)
+	}
 	n.watchers.Go(n.cluster.StartMember) // sleeps a second after it has started
 	<-n.provider.started
 	return nil
@@ -201,12 +204,16 @@ func (n *Node) follow(g *Group) {
 
 func actorName(p crier.PartitionID) string { return "partition-" + p.String() }
 
+// localPID returns the actor of a partition that this node leads, nil for another.
+func (n *Node) localPID(p crier.PartitionID) *actor.PID {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.local[p]
+}
+
 // partitionPID returns the actor of a partition on its leader, nil if none is known.
 func (n *Node) partitionPID(p crier.PartitionID) *actor.PID {
-	n.mu.RLock()
-	pid := n.local[p]
-	n.mu.RUnlock()
-	if pid != nil {
+	if pid := n.localPID(p); pid != nil {
 		return pid
 	}
 	node := n.table.leader(p)

@@ -1,0 +1,173 @@
+// Package actorstest has what the tests of the actors and of their callers need in the
+// place of disks, logs and gossip: partitions in memory, a directory within one process,
+// and a connection that notes what it is given.
+package actorstest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/actors"
+)
+
+// lookAgain is the pause before a partition that is not led is looked up again.
+const lookAgain = 2 * time.Millisecond
+
+// Node is every actor of a node, over partitions in memory. It implements
+// actors.Directory. Safe for concurrent use.
+type Node struct {
+	Service  *actors.Service
+	System   *System
+	Replicas []*Replica // by partition; they stay when the actor of their partition is stopped
+	Registry *prometheus.Registry
+
+	actors  *actor.ActorSystem
+	metrics *actors.Metrics
+	asking  sync.WaitGroup
+	mu      sync.Mutex
+	pids    map[crier.PartitionID]*actor.PID // of the partitions that are led
+}
+
+// NewNode starts a node with n partitions, all of them led, and the apps. Close ends it.
+func NewNode(n int, apps ...*crier.App) *Node {
+	quiet := slog.New(slog.DiscardHandler)
+	node := &Node{
+		System: NewSystem(apps...), Registry: prometheus.NewRegistry(), pids: make(map[crier.PartitionID]*actor.PID),
+		actors: actor.NewActorSystemWithConfig(actor.Configure(
+			actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }))),
+	}
+	node.metrics = actors.NewMetrics(node.Registry)
+	for range n {
+		node.Replicas = append(node.Replicas, NewReplica())
+	}
+	for p := range n {
+		node.Start(crier.PartitionID(p))
+	}
+	node.pids[crier.SystemPartition] = node.actors.Root.Spawn(actors.SystemProps(node.System, node.metrics))
+	node.Service = actors.NewService(node, node.System, node.actors, node.metrics, quiet)
+	return node
+}
+
+// Start starts the actor of a partition, as a node does that has come to lead it.
+func (n *Node) Start(p crier.PartitionID) {
+	pid := n.actors.Root.Spawn(actors.PartitionProps(actors.Deps{
+		Partition: p, Replica: n.Replicas[p], System: n.System, Directory: n,
+		Metrics: n.metrics, Logger: slog.New(slog.DiscardHandler),
+	}))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pids[p] = pid
+}
+
+// Stop ends the actor of a partition and waits for that, as a node does that has lost
+// leadership. Requests wait from then on until Start.
+func (n *Node) Stop(p crier.PartitionID) error {
+	n.mu.Lock()
+	pid := n.pids[p]
+	delete(n.pids, p)
+	n.mu.Unlock()
+	if pid == nil {
+		return nil
+	}
+	return n.actors.Root.StopFuture(pid).Wait()
+}
+
+// Close stops every partition and waits for the requests under way.
+func (n *Node) Close() error {
+	errs := make([]error, 0, len(n.Replicas)+1)
+	for p := range n.Replicas {
+		errs = append(errs, n.Stop(crier.PartitionID(p)))
+	}
+	errs = append(errs, n.Stop(crier.SystemPartition))
+	n.asking.Wait()
+	n.actors.Shutdown()
+	return errors.Join(errs...)
+}
+
+// Partitions is actors.Directory's.
+func (n *Node) Partitions() int { return len(n.Replicas) }
+
+// PID returns the actor of an identity's partition, nil while that is not led.
+func (n *Node) PID(kind, identity string) *actor.PID {
+	p, ok := crier.PartitionOfIdentity(kind, identity, len(n.Replicas))
+	if !ok {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.pids[p]
+}
+
+// Root returns the context with which a test sends by itself.
+func (n *Node) Root() *actor.RootContext { return n.actors.Root }
+
+// Request is actors.Directory's.
+func (n *Node) Request(ctx context.Context, kind, identity string, msg any) (any, error) {
+	for {
+		if pid := n.PID(kind, identity); pid != nil {
+			answer, err := n.ask(ctx, pid, msg)
+			if !errors.Is(err, actor.ErrDeadLetter) {
+				return answer, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, crier.Errorf(crier.CodeTimeout, "no leader: %s", ctx.Err())
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// RequestEach is actors.Directory's.
+func (n *Node) RequestEach(ctx context.Context, messages map[crier.PartitionID]any, take func(crier.PartitionID, any, error)) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for p, m := range messages {
+		wg.Go(func() {
+			answer, err := n.Request(ctx, crier.KindPartition, p.String(), m)
+			mu.Lock()
+			defer mu.Unlock()
+			take(p, answer, err)
+		})
+	}
+	wg.Wait()
+}
+
+// ask sends msg and waits for one answer, or for the end of ctx.
+func (n *Node) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
+	timeout := 5 * time.Second
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = max(time.Until(deadline), time.Millisecond)
+	}
+	type result struct {
+		answer any
+		err    error
+	}
+	future, results := n.actors.Root.RequestFuture(pid, msg, timeout), make(chan result, 1)
+	n.asking.Go(func() { // ends with the answer or the timeout
+		answer, err := future.Result()
+		results <- result{answer, err}
+	})
+	select {
+	case r := <-results:
+		failure, failed := r.answer.(interface{ Failure() error })
+		switch {
+		case errors.Is(r.err, actor.ErrDeadLetter):
+			return nil, r.err
+		case r.err != nil:
+			return nil, crier.Errorf(crier.CodeTimeout, "%s", r.err)
+		case failed:
+			return nil, failure.Failure()
+		}
+		return r.answer, nil
+	case <-ctx.Done():
+		return nil, crier.Errorf(crier.CodeTimeout, "%s", ctx.Err())
+	}
+}

@@ -1,0 +1,220 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/crier-im/crier"
+)
+
+const (
+	// gatherFor is how long calls gather for a round while another is under way. A call by itself never waits. A call
+	// over many accounts has one or two in each partition, and what a message to a partition and a command of its log cost
+	// hardly depends on how many changes are in them: eight calls that go together cost little more than one.
+	gatherFor = 2 * time.Millisecond
+	// gatherMost is how many changes close a round for more.
+	gatherMost = 10_000
+)
+
+// changeCall is one call of ChangeAccounts on its way through a round.
+type changeCall struct {
+	app     crier.AppID
+	changes []crier.Change
+	parts   int   // partitions that it touches
+	refused error // of the check: nothing was changed
+	failed  error // of a partition, after the check
+	done    chan struct{}
+}
+
+// part is what one call has for one partition.
+type part struct {
+	call   *changeCall
+	places []int // of the changes within the call
+}
+
+// changeRounds gathers calls that change accounts. The call that opens a round runs it, for itself and for those
+// that have joined.
+type changeRounds struct {
+	mu      sync.Mutex
+	open    *changeRound // takes more calls; nil: the next call opens one
+	running int
+}
+
+type changeRound struct {
+	calls   []*changeCall
+	changes int
+}
+
+// join adds a call to the round that gathers. It returns a round that the caller must
+// run, after it has waited for gather, or nil where another does.
+func (r *changeRounds) join(c *changeCall) (round *changeRound, gather bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	opened := r.open == nil
+	if opened {
+		r.open = new(changeRound)
+		r.running++
+	}
+	round = r.open
+	round.calls, round.changes = append(round.calls, c), round.changes+len(c.changes)
+	gather = r.running > 1
+	if !gather || round.changes >= gatherMost {
+		r.open = nil
+	}
+	if opened {
+		return round, gather
+	}
+	return nil, false
+}
+
+// shut closes a round for more calls.
+func (r *changeRounds) shut(round *changeRound) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open == round {
+		r.open = nil
+	}
+}
+
+func (r *changeRounds) finish() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running--
+}
+
+// ChangeAccounts applies changes in order, all or nothing. Within one partition
+// that is one command of its log. Over several, all are asked first whether they would take their part, and
+// told to do so if all would; an account that another call deletes in between is the one case
+// where some partitions have changed when the call fails, and then the error is CodeInternal and says so.
+func (s *Service) ChangeAccounts(ctx context.Context, app crier.AppID, changes []crier.Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	c := &changeCall{app: app, changes: changes, done: make(chan struct{})}
+	if round, gather := s.rounds.join(c); round != nil {
+		if gather {
+			time.Sleep(gatherFor)
+			s.rounds.shut(round)
+		}
+		s.runRound(context.WithoutCancel(ctx), round.calls) // others wait for it too
+		s.rounds.finish()
+	}
+	select {
+	case <-c.done:
+		return c.result()
+	case <-ctx.Done():
+		return &crier.Error{Code: crier.CodeTimeout, Info: crier.CodeTimeout.Text(), Err: ctx.Err()}
+	}
+}
+
+// result is what the caller of a call is told.
+func (c *changeCall) result() error {
+	e := crier.AsError(c.failed)
+	switch {
+	case c.refused != nil:
+		return c.refused
+	case e == nil:
+		return nil
+	case c.parts > 1 && (errors.Is(e, crier.CodeUnknownAccount) || errors.Is(e, crier.CodeAccountTagsFull)):
+		return crier.Errorf(crier.CodeInternal, "the accounts were changed by another call at the same time; some of this call's changes may stand, send it again (%s)", e.Info)
+	}
+	return e
+}
+
+// runRound brings calls to their partitions and ends each.
+func (s *Service) runRound(ctx context.Context, calls []*changeCall) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	parts := s.parts(calls)
+	s.checkRound(ctx, parts)
+	messages := make(map[crier.PartitionID]any, len(parts))
+	for p, some := range parts {
+		var left []part
+		for _, x := range some {
+			if x.call.refused == nil {
+				left = append(left, x)
+			}
+		}
+		if parts[p] = left; len(left) > 0 {
+			messages[p] = changeAccounts{changesOf(left)}
+		}
+	}
+	s.dir.RequestEach(ctx, messages, func(p crier.PartitionID, answer any, err error) {
+		changed, ok := answer.(changed)
+		for i, x := range parts[p] {
+			switch {
+			case err != nil:
+				x.call.failed = err
+			case ok && i < len(changed.errs) && changed.errs[i] != nil:
+				x.call.failed = changed.errs[i]
+			}
+		}
+	})
+	for _, c := range calls {
+		close(c.done)
+	}
+}
+
+// parts groups the changes of calls by partition.
+func (s *Service) parts(calls []*changeCall) map[crier.PartitionID][]part {
+	parts := make(map[crier.PartitionID][]part)
+	for _, c := range calls {
+		for p, places := range s.byPartition(c.app, len(c.changes), func(i int) crier.UserID { return c.changes[i].User }) {
+			parts[p] = append(parts[p], part{c, places})
+			c.parts++
+		}
+	}
+	return parts
+}
+
+func changesOf(parts []part) []crier.AccountChanges {
+	calls := make([]crier.AccountChanges, len(parts))
+	for i, x := range parts {
+		calls[i] = crier.AccountChanges{App: x.call.app, Changes: pick(x.call.changes, x.places)}
+	}
+	return calls
+}
+
+// checkRound asks the partitions of every call that could be refused by one and taken by another. A
+// call is refused with the error of its first change, in the caller's order, that would be.
+func (s *Service) checkRound(ctx context.Context, parts map[crier.PartitionID][]part) {
+	asked := make(map[crier.PartitionID][]part, len(parts))
+	messages := make(map[crier.PartitionID]any, len(parts))
+	for p, some := range parts {
+		for _, x := range some {
+			if x.call.parts > 1 && !alwaysTaken(x.call.changes) {
+				asked[p] = append(asked[p], x)
+			}
+		}
+		if len(asked[p]) > 0 {
+			messages[p] = checkChanges{changesOf(asked[p])}
+		}
+	}
+	first := make(map[*changeCall]int)
+	s.dir.RequestEach(ctx, messages, func(p crier.PartitionID, answer any, err error) {
+		checked, ok := answer.(checked)
+		for i, x := range asked[p] {
+			switch at, refused := first[x.call]; {
+			case err != nil:
+				x.call.refused, first[x.call] = err, -1
+			case !ok || i >= len(checked.refusals) || checked.refusals[i].err == nil:
+			case !refused || x.places[checked.refusals[i].at] < at:
+				x.call.refused, first[x.call] = checked.refusals[i].err, x.places[checked.refusals[i].at]
+			}
+		}
+	})
+}
+
+// alwaysTaken reports whether no change can be refused.
+func alwaysTaken(changes []crier.Change) bool {
+	for i := range changes {
+		if changes[i].Op != crier.OpImport {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,228 @@
+package actors_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/actors"
+)
+
+// Each of these tests names a fault that the actors once had.
+
+// More campaigns than a partition parks came before the one that they all waited for;
+// that one was refused for want of room, and none could ever go.
+func TestAFullParkLetsThePredecessorIn(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	const last = actors.ParkedMost + 1
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	start := func(seq uint64) error {
+		c := &crier.Campaign{App: appID, Seq: seq, Task: crier.NewTaskID(appID, time.Now(), uint32(seq), seq), Accepted: time.Now()}
+		_, err := n.Request(ctx, crier.KindPartition, "0", actors.StartCampaign(c))
+		return err
+	}
+	var group sync.WaitGroup
+	var parked atomic.Int32
+	for seq := uint64(2); seq <= last; seq++ {
+		group.Go(func() {
+			parked.Add(1)
+			for start(seq) != nil && ctx.Err() == nil {
+				time.Sleep(time.Millisecond) // as a campaign actor does
+			}
+		})
+	}
+	eventually(t, "all have been sent", func() bool { return parked.Load() == last-1 })
+	// A request behind them in the partition's mailbox: they are parked when it is answered.
+	presence(t, n, "user0")
+	for start(1) != nil && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	group.Wait()
+	if got := n.Replicas[0].LastCampaign(appID); got != last {
+		t.Errorf("the partition stands at campaign %d, want %d", got, last)
+	}
+}
+
+// A user actor that had been replaced told the partition that its last session was gone;
+// the partition took the account of its successor offline.
+func TestAReplacedUserActorDoesNotSpeakForItsSuccessor(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.Android)
+	if p := presence(t, n, "a"); p.State != crier.Online {
+		t.Fatalf("%+v", p)
+	}
+	partition := n.PID(crier.KindPartition, "0")
+	stranger := n.PID(crier.KindPartition, crier.SystemPartition.String())
+	n.Root().Send(partition, actors.Gone(appID, "a", stranger, 0))
+	if p := presence(t, n, "a"); p.State != crier.Online {
+		t.Errorf("%+v", p)
+	}
+	waitDone(t, n, push(t, n, 0), 1)
+	eventually(t, "the message", func() bool { return len(d.Seqs()) == 1 })
+}
+
+// What a receiver had acknowledged after its partition had moved was ignored, since the
+// new user actor had not sent it: it came again at the next login.
+func TestAcknowledgementsCountAfterTheLeaderHasMoved(t *testing.T) {
+	t.Parallel()
+	for name, cumulative := range map[string]bool{"single": false, "cumulative": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t, 1)
+			d := dial(t, n, "a", crier.Android)
+			for range 3 {
+				waitDone(t, n, push(t, n, time.Hour), 1)
+			}
+			eventually(t, "three", func() bool { return len(d.Seqs()) == 3 })
+			move(t, n, 0)
+			eventually(t, "attached again", func() bool { return presence(t, n, "a").State == crier.Online })
+			d.Acknowledge([]uint64{2}, cumulative)
+			want := []uint64{1, 3}
+			if cumulative {
+				want = []uint64{3}
+			}
+			eventually(t, fmt.Sprint(want, " waits"), func() bool { return slices.Equal(waiting(t, n, "a"), want) })
+			if got := d.Seqs(); len(got) != 3 {
+				t.Errorf("sent twice on one connection: %v", got)
+			}
+		})
+	}
+}
+
+// What a receiver acknowledged while its session had no user actor was dropped.
+func TestAcknowledgementsWaitForTheNextLeader(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.Android)
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "one", func() bool { return len(d.Seqs()) == 1 })
+	if err := n.Stop(0); err != nil {
+		t.Fatal(err)
+	}
+	d.Acknowledge([]uint64{1}, false)
+	n.Start(0)
+	eventually(t, "it is taken", func() bool { return len(waiting(t, n, "a")) == 0 })
+}
+
+// The window of unacknowledged messages began anew with every move.
+func TestTheWindowOutlastsAMove(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1, func(a *crier.App) { a.Limits.InFlightMessages = 4 })
+	d := dial(t, n, "a", crier.Android)
+	for range 10 {
+		waitDone(t, n, push(t, n, time.Hour), 1)
+	}
+	eventually(t, "four in flight", func() bool { return len(d.Seqs()) == 4 })
+	move(t, n, 0)
+	eventually(t, "attached again", func() bool { return presence(t, n, "a").State == crier.Online })
+	presence(t, n, "a")
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	d.Acknowledge([]uint64{1}, true)
+	eventually(t, "one more", func() bool { return len(d.Seqs()) >= 5 })
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	if got := d.Seqs(); len(got) != 5 {
+		t.Errorf("%d were sent and one is acknowledged, with a window of 4: %v", len(got), got)
+	}
+}
+
+// After a fault of the log, what had gathered went out 1024 a second, slower than
+// acknowledgements come.
+func TestABacklogOfAcknowledgementsDrains(t *testing.T) {
+	t.Parallel()
+	const users, pushes = 60, 500 // 30,000: thirty commands
+	n := newNode(t, 1, func(a *crier.App) { a.Limits.InFlightMessages = 0 })
+	change(t, n, imports(users)...)
+	devices := make([]device, users)
+	for i := range devices {
+		devices[i] = dial(t, n, crier.UserID(fmt.Sprintf("user%d", i)), crier.Android)
+	}
+	for range pushes {
+		push(t, n, time.Hour)
+	}
+	for _, d := range devices {
+		eventually(t, "every push", func() bool { return len(d.Seqs()) == pushes })
+	}
+	var failures atomic.Int32
+	n.Replicas[0].Intercept(func(_ context.Context, command string) error {
+		if command == "Acknowledge" {
+			failures.Add(1)
+			return errors.New("the log can't be written")
+		}
+		return nil
+	}, nil)
+	for _, d := range devices {
+		d.Acknowledge([]uint64{pushes}, true)
+	}
+	// The second attempt comes a second after the first: by then all have gathered.
+	eventually(t, "two failed attempts", func() bool { return failures.Load() > 1 })
+	n.Replicas[0].Intercept(nil, nil)
+	since := time.Now()
+	for i := range devices {
+		user := crier.UserID(fmt.Sprintf("user%d", i))
+		eventually(t, string(user)+" has acknowledged", func() bool { return len(waiting(t, n, user)) == 0 })
+	}
+	if took := time.Since(since); took > 5*time.Second {
+		t.Errorf("%v", took)
+	}
+}
+
+// A disk that was full at some partitions was told as "changed by another call at the
+// same time".
+func TestAFailedCallOverPartitionsSaysWhy(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 4)
+	for _, r := range n.Replicas {
+		r.Intercept(func(context.Context, string) error {
+			return crier.Errorf(crier.CodeInternal, "the disk is full")
+		}, nil)
+	}
+	err := n.Service.ChangeAccounts(t.Context(), appID, imports(20))
+	if !errors.Is(err, crier.CodeInternal) || !strings.Contains(err.Error(), "the disk is full") || strings.Contains(err.Error(), "another call") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A push looked as if it had begun anew when its campaign's actor had moved.
+func TestTheStartOfACampaignStays(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 2)
+	home := crier.HomePartition(appID, 2)
+	held := newGate("StartCampaign")
+	n.Replicas[1-home].Intercept(held.hold, nil)
+	task := push(t, n, time.Hour)
+	held.waitReached(t)
+	eventually(t, "running", func() bool { return report(t, n, task).Status == crier.StatusRunning })
+	began := report(t, n, task).Started
+	eventually(t, "the clock has moved on", func() bool { return time.Since(began) > 10*time.Millisecond })
+	move(t, n, home)
+	recorded := n.Replicas[home].Commands("RecordProgress")
+	eventually(t, "taken up again", func() bool { return n.Replicas[home].Commands("RecordProgress") > recorded })
+	close(held.open)
+	waitDone(t, n, task, 0)
+	if got := report(t, n, task).Started; !got.Equal(began) {
+		t.Errorf("began at %v, then at %v", began, got)
+	}
+}
+
+// move ends the leadership of a partition and begins the next one.
+func move(t testing.TB, n interface {
+	Stop(crier.PartitionID) error
+	Start(crier.PartitionID)
+}, p crier.PartitionID) {
+	t.Helper()
+	if err := n.Stop(p); err != nil {
+		t.Fatal("partition "+strconv.Itoa(int(p)), err)
+	}
+	n.Start(p)
+}

@@ -1,0 +1,71 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/cluster/clustertest"
+)
+
+func TestRequestEachAnswersForEveryPartition(t *testing.T) {
+	n := open(t, config(16), clustertest.NewStorage())
+	defer closeNode(t, n)
+	messages := make(map[crier.PartitionID]any)
+	for p := range crier.PartitionID(16) {
+		messages[p] = []byte("x")
+	}
+	messages[3] = []byte("fail")
+	took := make(map[crier.PartitionID]error)
+	n.RequestEach(t.Context(), messages, func(p crier.PartitionID, answer any, err error) {
+		if _, twice := took[p]; twice {
+			t.Errorf("partition %s answered twice", p)
+		}
+		if took[p] = err; err == nil && answer == nil {
+			t.Errorf("partition %s: no answer", p)
+		}
+	})
+	for p := range messages {
+		err, answered := took[p]
+		switch {
+		case !answered:
+			t.Errorf("partition %s did not answer", p)
+		case p == 3 && !errors.Is(err, crier.CodePushOff):
+			t.Errorf("the failure came as %v", err)
+		case p != 3 && err != nil:
+			t.Errorf("partition %s: %v", p, err)
+		}
+	}
+}
+
+// A partition that nobody leads fails by itself, when the time is over.
+func TestRequestEachWithoutALeader(t *testing.T) {
+	n := open(t, config(2), clustertest.NewStorage())
+	defer closeNode(t, n)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	took := make(map[crier.PartitionID]error)
+	n.RequestEach(ctx, map[crier.PartitionID]any{0: []byte("x"), 7: []byte("x")}, func(p crier.PartitionID, _ any, err error) { took[p] = err })
+	if len(took) != 2 || took[0] != nil || !errors.Is(took[7], crier.CodeTimeout) {
+		t.Errorf("%v", took)
+	}
+}
+
+func BenchmarkRequestEach(b *testing.B) {
+	n := open(b, config(64), clustertest.NewStorage())
+	defer closeNode(b, n)
+	messages := make(map[crier.PartitionID]any)
+	for p := range crier.PartitionID(64) {
+		messages[p] = []byte("x")
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		n.RequestEach(context.Background(), messages, func(_ crier.PartitionID, _ any, err error) {
+			if err != nil {
+				b.Error(err)
+			}
+		})
+	}
+}
