@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crier-im/crier"
@@ -22,7 +24,7 @@ const benchApp crier.AppID = 1400000002
 // measureAudience loads a large app into a node in this process, and pushes to it.
 func measureAudience(ctx context.Context, cfg Config) ([]Result, error) {
 	dir := filepath.Join(cfg.Dir, "audience")
-	core, err := openCore(ctx, dir)
+	core, err := openCore(ctx, dir, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -45,20 +47,22 @@ func measureAudience(ctx context.Context, cfg Config) ([]Result, error) {
 		return nil, err
 	}
 	results = append(results, restarted...)
-	if core, err = openCore(ctx, dir); err != nil {
+	registry := prometheus.NewRegistry()
+	if core, err = openCore(ctx, dir, registry); err != nil {
 		return nil, err
 	}
-	pushes, err := measurePushes(ctx, core, cfg)
+	results = append(results, measureAlgebra(core)...)
+	pushes, err := measurePushes(ctx, core, cfg, registry)
 	if err != nil {
 		return nil, err
 	}
 	return append(results, pushes...), core.Close()
 }
 
-func openCore(ctx context.Context, dir string) (*app.Core, error) {
+func openCore(ctx context.Context, dir string, r prometheus.Registerer) (*app.Core, error) {
 	log := slog.New(slog.DiscardHandler)
 	storage := persistence.Config{Dir: dir, Partitions: crier.DefaultPartitions, Logger: log}
-	return app.OpenCore(ctx, storage, cluster.Config{}, nil, log)
+	return app.OpenCore(ctx, storage, cluster.Config{}, r, log)
 }
 
 // measureRestart starts a server process on the loaded directory, and one on an
@@ -120,25 +124,83 @@ func loadAccounts(ctx context.Context, core *app.Core, cfg Config) error {
 	return group.Wait()
 }
 
+// tags returns tag0 to tag(n-1), the hottest first.
+func tags(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprint("tag", i)
+	}
+	return all
+}
+
+// conditions are the audiences that are measured.
+var conditions = []struct {
+	name string
+	cond crier.Condition
+}{
+	{"two hot tags", crier.Condition{TagsAnd: tags(2)}},
+	{"any of ten tags", crier.Condition{TagsOr: tags(10)}},
+	{"two attributes", crier.Condition{AttrsAnd: []crier.AttrTerm{{Slot: 0, Value: "s1"}, {Slot: 1, Value: "city7"}}}},
+	{"everyone, kept", crier.Condition{}},
+}
+
+// algebra are the audiences that are compared with bare bitmaps.
+var algebra = append([]struct {
+	name string
+	cond crier.Condition
+}{
+	{"ten tags, all of them", crier.Condition{TagsAnd: tags(10)}},
+	{"any of ten tags and both of two", crier.Condition{TagsOr: tags(12)[2:], TagsAnd: tags(2)}},
+	{"none of ten tags", crier.Condition{TagsNot: tags(10)}},
+	{"any of two values, and a rare one", crier.Condition{
+		AttrsOr: []crier.AttrTerm{{Slot: 1, Value: "city1"}, {Slot: 1, Value: "city2"}}, AttrsAnd: []crier.AttrTerm{{Slot: 2, Value: "n77"}},
+	}},
+}, conditions...)
+
+// measureAlgebra compares audiences with bare bitmap algebra over the same bitmaps.
+func measureAlgebra(core *app.Core) (results []Result) {
+	for _, a := range algebra {
+		ours, bare := core.Store.MeasureAudience(benchApp, &a.cond, 101)
+		results = append(results, Result{
+			Name: "audience of " + a.name, Value: fmt.Sprintf("%.2f ms", ours.Seconds()*1000), Limit: fmt.Sprintf("%.2f ms, bare bitmaps", bare.Seconds()*1000),
+			Ratio: fmt.Sprintf("%.2f", ours.Seconds()/bare.Seconds()), Goal: "2 or less",
+		})
+	}
+	return results
+}
+
+// flushed returns how many bytes of state have been written to disk.
+func flushed(g prometheus.Gatherer) (float64, error) {
+	time.Sleep(time.Second) // past the flush of what was done before
+	families, err := g.Gather()
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range families {
+		if f.GetName() == "crier_state_flush_bytes_total" {
+			return f.GetMetric()[0].GetCounter().GetValue(), nil
+		}
+	}
+	return 0, errors.New("the metrics have no bytes of state")
+}
+
+// pushesEach is how many pushes of a kind are measured.
+const pushesEach = 50
+
 // measurePushes times pushes: how long until accepted, and until every partition
 // has evaluated, stored and answered.
-func measurePushes(ctx context.Context, core *app.Core, cfg Config) ([]Result, error) {
-	kinds := []struct {
-		name string
-		cond crier.Condition
-	}{
-		{"two hot tags", crier.Condition{TagsAnd: []string{"tag0", "tag1"}}},
-		{"any of ten tags", crier.Condition{TagsOr: []string{"tag0", "tag1", "tag2", "tag3", "tag4", "tag5", "tag6", "tag7", "tag8", "tag9"}}},
-		{"two attributes", crier.Condition{AttrsAnd: []crier.AttrTerm{{Slot: 0, Value: "s1"}, {Slot: 1, Value: "city7"}}}},
-		{"everyone, kept", crier.Condition{}},
+func measurePushes(ctx context.Context, core *app.Core, cfg Config, registry prometheus.Gatherer) ([]Result, error) {
+	before, err := flushed(registry)
+	if err != nil {
+		return nil, err
 	}
 	var accepted []time.Duration
 	var results []Result
 	random := uint32(0)
-	for _, k := range kinds {
+	for _, k := range conditions {
 		var done []time.Duration
 		var total uint64
-		for range 50 {
+		for range pushesEach {
 			random++
 			req := &crier.PushRequest{
 				App: benchApp, Random: random, Condition: k.cond, RequestID: fmt.Sprint(random), LifeTime: time.Hour,
@@ -166,6 +228,17 @@ func measurePushes(ctx context.Context, core *app.Core, cfg Config) ([]Result, e
 			Name: fmt.Sprintf("push to %s (%d accounts): durable in all partitions", k.name, total), Value: fmt.Sprintf("%.0f ms median", median(done).Seconds()*1000),
 			Limit: "-", Ratio: "-", Goal: "500 ms or less",
 		})
+		after, err := flushed(registry)
+		if err != nil {
+			return nil, err
+		}
+		if k.cond.IsAll() {
+			results = append(results, Result{
+				Name: "a push kept for everyone, on disk", Value: fmt.Sprintf("%.2f bytes an account", (after-before)/pushesEach/float64(cfg.Accounts)),
+				Limit: "-", Ratio: "-", Goal: "under 1 byte",
+			})
+		}
+		before = after
 	}
 	return append(results, Result{
 		Name: fmt.Sprintf("im_push accepted, with %d accounts", cfg.Accounts), Value: fmt.Sprintf("p50 %.1f ms, p99 %.1f ms", percentile(accepted, 0.5).Seconds()*1000, percentile(accepted, 0.99).Seconds()*1000),
