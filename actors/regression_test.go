@@ -14,6 +14,7 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/actors"
+	"github.com/crier-im/crier/actors/actorstest"
 )
 
 // Each of these tests names a fault that the actors once had.
@@ -216,10 +217,7 @@ func TestTheStartOfACampaignStays(t *testing.T) {
 }
 
 // move ends the leadership of a partition and begins the next one.
-func move(t testing.TB, n interface {
-	Stop(crier.PartitionID) error
-	Start(crier.PartitionID)
-}, p crier.PartitionID) {
+func move(t testing.TB, n *actorstest.Node, p crier.PartitionID) {
 	t.Helper()
 	if err := n.Stop(p); err != nil {
 		t.Fatal("partition "+strconv.Itoa(int(p)), err)
