@@ -24,8 +24,9 @@ import (
 )
 
 const (
-	// DefaultEndpoint and DefaultTokenURL are Google's.
+	// DefaultEndpoint is where Google takes messages.
 	DefaultEndpoint = "https://fcm.googleapis.com"
+	// DefaultTokenURL is where Google gives access tokens.
 	DefaultTokenURL = "https://oauth2.googleapis.com/token"
 	// DefaultTimeout bounds one Send: Google asks for at least 10 s before a request is given up.
 	DefaultTimeout = 10 * time.Second

@@ -398,8 +398,10 @@ func TestClose(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if s.Close() != nil || s.Close() != nil {
-		t.Error("Close failed")
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	if o := <-outcome; o.Reason != reasonClosed {
 		t.Errorf("%+v", o)
