@@ -46,6 +46,8 @@ func newRoot() *cobra.Command {
 		Version:       version(),
 	}
 	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newListen(), newDemo(), newBench(), newVersion())
+	root.AddCommand(newFCMSim())
+	root.AddCommand(newWebPushSim())
 	return root
 }
 
