@@ -78,7 +78,7 @@ func newFCMSim() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer sim.Close()
+			defer func() { _ = sim.Close() }()
 			c := sim.Credential()
 			if err := f.write(sim.State(), c, map[string][]byte{"service-account.json": c.Secret}); err != nil {
 				return err

@@ -23,7 +23,7 @@ func newWebPushSim() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer sim.Close()
+			defer func() { _ = sim.Close() }()
 			files := make(map[string][]byte)
 			for _, id := range ids {
 				token, err := sim.Subscribe(id)
