@@ -29,6 +29,7 @@ func (a *tenant) imports(t *testing.T) {
 	const path = login + "multiaccount_import"
 	equal(t, a.ok(t, path, `{"AccountList":[{"UserID":"m1","Nick":"n"},{"UserID":""},{"Identifier":"m2"},{"UserID":`+text(33)+`}]}`),
 		"FailAccounts", `["",`+text(33)+`]`)
+	equal(t, a.ok(t, path, `{"AccountList":[{"UserID":"m9","Nick":"x"},{"UserID":`+text(33)+`}]}`), "FailAccounts", `[`+text(33)+`]`)
 	equal(t, a.ok(t, path, `{"Accounts":["m3","m1"]}`), "FailAccounts", `[]`)
 	equal(t, a.ok(t, path, `{"Accounts":["a\u0000"]}`), "FailAccounts", `["a\u0000"]`)
 	a.passes(t, path, `{%s}`, `"AccountList":{"UserID":"m4"}`, `"Accounts":"m5"`, `"UserID":"m6"`, `"AccountList":["m7",{"UserID":"m8"}]`)
@@ -80,13 +81,18 @@ func presence(t *testing.T, s *suite) {
 	r = a.ok(t, current, body)
 	equal(t, r, "QueryResult", `[{"Status":"Offline","To_Account":"b"},{"Status":"Offline","To_Account":"a"}]`)
 	equal(t, r, "ErrorList", missing)
+	for path, field := range map[string]string{old: "State", current: "Status"} {
+		r = a.ok(t, path, `{"To_Account":["a","nobody","b"],"IsNeedDetail":1}`)
+		equal(t, r, "QueryResult", `[{"Detail":[],"`+field+`":"Offline","To_Account":"a"},{"Detail":[],"`+field+`":"Offline","To_Account":"b"}]`)
+		equal(t, r, "ErrorList", `[{"ErrorCode":70107,"To_Account":"nobody"}]`)
+	}
 	equal(t, a.ok(t, current, `{"To_Account":["a"],"IsNeedDetail":1,"IsReturnInstid":1}`), "QueryResult", `[{"Detail":[],"Status":"Offline","To_Account":"a"}]`)
 	for _, path := range []string{old, current} {
 		a.fails(t, crier.CodeNoToAccount, path, `%s`, ``, `{}`)
 		a.fails(t, crier.CodeNoToAccount, path, `{"To_Account":%s}`, `null`, `[]`, `5`, `true`, `{"a":"b"}`)
 		a.passes(t, path, `{"To_Account":%s}`, `"a"`, numbered("g", 499), numbered("g", 500))
 		a.fails(t, crier.CodeTooManyPresence, path, `{"To_Account":%s}`, numbered("g", 501))
-		a.wrongAccounts(t, path, `{"To_Account":[%s]}`)
+		a.noAccounts(t, path, `{"To_Account":[%s]}`)
 	}
 	a.patch(t, `{"limits":{"accounts_per_call":2}}`)
 	a.passes(t, old, `{"To_Account":%s}`, numbered("g", 2))

@@ -13,14 +13,14 @@ func names(t *testing.T, s *suite) {
 	a := s.newTenant(t)
 	const set, get = "openim/im_set_attr_name", "all_member_push/im_get_attr_name"
 	equal(t, a.ok(t, get, `{}`), "AttrNames", `{}`)
-	a.ok(t, set, `{"AttrNames":{"0":"sex","1":"city","9":null}}`)
+	a.ok(t, set, `{"AttrNames":{"0":"sex","1":"city","9":null},"Extra":null}`)
 	equal(t, a.ok(t, get, ``), "AttrNames", `{"0":"sex","1":"city"}`)
 	a.ok(t, set, `{"AttrNames":["gender",null,"age"]}`) // a list for a map; slot 1 keeps its name
 	equal(t, a.ok(t, get, `{}`), "AttrNames", `{"0":"gender","1":"city","2":"age"}`)
 	a.ok(t, set, `{"AttrNames":{"0":"city","1":"gender"}}`) // in one call, names can change places
 	before := `{"0":"city","1":"gender","2":"age"}`
 	a.fails(t, crier.CodeBadAttr, set, `{%s}`, ``, `"AttrNames":null`, `"AttrNames":5`, `"AttrNames":"x"`, `"AttrNames":true`)
-	a.fails(t, crier.CodeBadAttr, set, `{"AttrNames":{%s}}`, `"10":"x"`, `"-1":"x"`, `"00":"x"`, `"a":"x"`, `"":"x"`, `"1.0":"x"`, `"3":5`, `"3":["x"]`,
+	a.fails(t, crier.CodeBadAttr, set, `{"AttrNames":{%s}}`, `"10":"x"`, `"-1":"x"`, `"00":"x"`, `"01":"x"`, `"a":"x"`, `"":"x"`, `"1.0":"x"`, `"3":5`, `"3":["x"]`,
 		`"3":{}`, `"3":""`, `"3":`+text(51), `"3":"a\u0000"`, `"3":"x","4":"x"`, `"3":"city"`)
 	a.fails(t, crier.CodeBadAttr, set, `{"AttrNames":%s}`, numbered("n", 11), `[5]`)
 	equal(t, a.ok(t, get, `{}`), "AttrNames", before)
@@ -65,6 +65,8 @@ func attributes(t *testing.T, s *suite) {
 		holds(`[{"Attrs":{"city":"5","sex":"x"},"To_Account":"a"},{"Attrs":{"sex":"true"},"To_Account":"b"}]`)
 	})
 	t.Run("liberal forms", func(t *testing.T) {
+		a.passes(t, set, `%s`, `{"Attrs":[{"To_Account":"b","Attrs":{"sex":"m"}}]}`, `{"UserAttrs":[{"To_Account":"b","Attrs":[]}]}`, `{"To_Account":"b","Attrs":{"sex":true}}`,
+			`{"UserAttrs":[{"To_Account":"b","Attrs":{"sex":null}}]}`, `{"UserAttrs":{"To_Account":"b","Attrs":{"sex":2}}}`)
 		a.ok(t, set, `{"UserAttrs":{"To_Account":"a","Attrs":{"sex":"1"}}}`)
 		a.ok(t, set, `{"To_Account":"b","Attrs":{"sex":"2"}}`)
 		a.passes(t, set, `{"To_Account":"b","Attrs":%s}`, `{}`, `[]`)
@@ -85,6 +87,7 @@ func attributes(t *testing.T, s *suite) {
 	a.fails(t, crier.CodeBadSetAttr, set, `{"To_Account":"a","Attrs":{"sex":%s}}`, `["m"]`, `{"x":"m"}`)
 	a.fails(t, crier.CodeBadSetAttr, set, `{"To_Account":"a"%s}`, ``, `,"Attrs":null`, `,"Attrs":5`, `,"Attrs":"sex"`, `,"Attrs":["sex"]`)
 	a.fails(t, crier.CodeBadRemoveAttr, remove, `{"To_Account":"a"%s}`, ``, `,"Attrs":null`, `,"Attrs":5`, `,"Attrs":[5]`, `,"Attrs":[null]`, `,"Attrs":[["sex"]]`)
+	a.fails(t, crier.CodeBadAttr, set, `{"UserAttrs":[{"To_Account":"a","Attrs":%s}]}`, `{"nosuch":"1"}`, `{"":"1"}`)
 	a.fails(t, crier.CodeBadAttr, remove, `{"To_Account":"a","Attrs":[%s]}`, `"nosuch"`, `""`)
 	a.fails(t, crier.CodeBadSetAttr, set, `{"UserAttrs":%s}`, `5`, `"a"`, `true`, `[5]`, `["a"]`, `[null]`, `[[]]`)
 	a.fails(t, crier.CodeBadRemoveAttr, remove, `{"UserAttrs":%s}`, `5`, `"a"`, `true`, `[5]`, `["a"]`, `[null]`)
@@ -92,12 +95,21 @@ func attributes(t *testing.T, s *suite) {
 	a.wrongAccounts(t, set, `{"UserAttrs":[{"To_Account":%s,"Attrs":{"sex":"m"}}]}`)
 	a.wrongAccounts(t, remove, `{"UserAttrs":[{"To_Account":%s,"Attrs":["sex"]}]}`)
 	a.wrongAccounts(t, get, `{"To_Account":[%s]}`)
+	a.ok(t, remove, `{"UserAttrs":[{"To_Account":"a","Attrs":["sex","city"]}]}`)
+	equal(t, a.ok(t, get, `{"To_Account":"a"}`), "UserAttrs", `[{"Attrs":{},"To_Account":"a"}]`)
 }
 
-// wrongAccounts calls a command with what is no account name in the place of %s.
+// wrongAccounts calls a command with what is no account of the app in the place of %s.
 func (a *tenant) wrongAccounts(t *testing.T, path, body string) {
 	t.Helper()
-	a.fails(t, crier.CodeBadAccount, path, body, `""`, text(33), `null`, `"a\u0000"`, `"a\n"`)
+	a.fails(t, crier.CodeUnknownAccount, path, body, `"ghost"`, text(31), text(32))
+	a.noAccounts(t, path, body)
+}
+
+// noAccounts calls a command with what is no account name in the place of %s.
+func (a *tenant) noAccounts(t *testing.T, path, body string) {
+	t.Helper()
+	a.fails(t, crier.CodeBadAccount, path, body, `""`, text(33), `null`, `"a\u0000"`, `"a\u0000b"`, `"a\n"`)
 	a.fails(t, crier.CodeBadIdentifier, path, body, `5`, `true`, `["a"]`, `{"a":1}`)
 }
 
@@ -142,7 +154,11 @@ func tags(t *testing.T, s *suite) {
 	for i := range 10 {
 		a.ok(t, add, `{"To_Account":"full","Tags":`+numbered(fmt.Sprint("f", i, "-"), 10)+`}`)
 	}
-	a.ok(t, add, `{"To_Account":"full","Tags":["f0-0"]}`)
+	a.fails(t, crier.CodeAccountTagsFull, add, `{"To_Account":"full","Tags":[%s]}`, `"one"`, `"one","two"`)
+	a.ok(t, remove, `{"To_Account":"full","Tags":["f0-1"]}`)
+	a.fails(t, crier.CodeAccountTagsFull, add, `{"To_Account":"full","Tags":[%s]}`, `"one","two"`)
+	a.ok(t, add, `{"To_Account":"full","Tags":["one"]}`)
+	a.ok(t, add, `{"To_Account":"full","Tags":["one","f0-0"]}`)
 	a.want(t, crier.CodeAccountTagsFull, add, `{"UserTags":[{"To_Account":"b","Tags":["new"]},{"To_Account":"full","Tags":["f0-0","new"]}]}`)
 	equal(t, a.ok(t, get, `{"To_Account":["b"]}`), "Tags", `[{"Tags":["single","x"],"To_Account":"b"}]`)
 	a.patch(t, `{"limits":{"tags_per_account":0,"tags_per_call":0}}`)

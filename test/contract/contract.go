@@ -42,7 +42,7 @@ func Run(t *testing.T, target Target) {
 		for name, f := range map[string]func(*testing.T, *suite){
 			"envelope": envelope, "sign-on": signOn, "apps": switches, "names": names, "attributes": attributes, "tags": tags,
 			"counts": counts, "push": pushes, "conditions": conditions, "elements": elements, "offline": offline,
-			"push-limits": pushLimits, "reports": reports, "accounts": logins, "presence": presence, "sweep": sweep,
+			"atomic": atomic, "push-limits": pushLimits, "reports": reports, "accounts": logins, "presence": presence, "sweep": sweep,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -60,9 +60,12 @@ func sweep(t *testing.T, s *suite) {
 		}
 		a.want(t, crier.CodeUnknownCommand, "nosuch/"+c.Name, `{}`)
 	}
-	a.want(t, crier.CodeUnknownCommand, "openim/nosuch", `{}`)
-	a.want(t, crier.CodeUnknownCommand, "openim", `{}`)
-	a.want(t, crier.CodeUnknownCommand, "im_open_login_svc/im_push", `{}`)
+	for _, path := range []string{
+		"openim/nosuch", "openim", "openim/", "", "openim/im_push/x", "openim//im_push", "openim/kick", "im_open_login_svc/im_push", "Openim/im_push", "openim/IM_PUSH",
+		"all_member_push/querystate", "other/im_push",
+	} {
+		a.want(t, crier.CodeUnknownCommand, path, `{}`)
+	}
 }
 
 // notAdmin is the code of an identifier that is no admin.
@@ -94,16 +97,22 @@ func envelope(t *testing.T, s *suite) {
 	a.passes(t, path, "%s", "", " \n", "{}", `{"unknown":[1,{"x":null}]}`, " {} \n", nested(30))
 	a.fails(t, crier.CodeBadJSON, path, "%s", "{", "[]", "null", "5", `"x"`, "true", "{}{}", "{} x", `{"a":1,"a":2}`, `{"x":{"a":1,"a":1}}`,
 		"{\"a\":\"\xff\"}", `{"a":"\ud800"}`, `{"a":01}`, `{'a':1}`, `{"a":1,}`, "\x00", "{\"a\":\"\x00\"}", nested(40), nested(5000),
+		strings.Repeat(`{"a":`, 100)+"1"+strings.Repeat("}", 100), "{} {}",
 		strings.Repeat("[", 100_000), "a=1&b=2", "\xef\xbb\xbf{}")
 	a.patch(t, `{"limits":{"body_bytes":1000}}`)
-	a.passes(t, path, "%s", padded("{}", 1000))
-	a.fails(t, crier.CodeBodyTooLarge, path, "%s", padded("{}", 1001))
+	a.passes(t, path, "%s", padded("{}", 999), padded("{}", 1000), filled(`{"x":"%s"}`, 1000))
+	a.fails(t, crier.CodeBodyTooLarge, path, "%s", padded("{}", 1001), filled(`{"x":"%s"}`, 1001))
 	a.patch(t, `{"limits":{"body_bytes":0}}`)
 	a.passes(t, path, "%s", padded("{}", 2<<20))
 }
 
 // padded returns the body with spaces after it, n bytes in all.
 func padded(body string, n int) string { return body + strings.Repeat(" ", n-len(body)) }
+
+// filled returns the body with letters in the place of %s, n bytes in all.
+func filled(body string, n int) string {
+	return strings.Replace(body, "%s", strings.Repeat("y", n-len(body)+len("%s")), 1)
+}
 
 // signOn is about the URL: the app, the identifier and its UserSig.
 func signOn(t *testing.T, s *suite) {
@@ -123,6 +132,7 @@ func signOn(t *testing.T, s *suite) {
 		"app negative":      {"sdkappid", "-1", crier.CodeBadSDKAppID},
 		"app too large":     {"sdkappid", "4294967296", crier.CodeBadSDKAppID},
 		"app unknown":       {"sdkappid", "4294967295", crier.CodeUnknownApp},
+		"sig of letters":    {"usersig", "abc", crier.CodeSigMalformed},
 		"other app":         {"sdkappid", other.id.String(), crier.CodeSigSDKAppID},
 		"no identifier":     {"identifier", "", crier.CodeBadIdentifier},
 		"other identifier":  {"identifier", "someone", crier.CodeSigIdentifier},
@@ -154,14 +164,15 @@ func signOn(t *testing.T, s *suite) {
 		"escaped":       "sdkappid=" + a.id.String() + base + url.QueryEscape(valid),
 		"star escaped":  "sdkappid=" + a.id.String() + base + strings.ReplaceAll(valid, "*", "%2a"),
 		"keys' case":    "sdkAppid=" + a.id.String() + "&Identifier=" + admin + "&UserSig=" + valid + "&Random=x",
+		"every case":    "SDKAppID=" + a.id.String() + "&IDENTIFIER=" + admin + "&UserSig=" + valid,
 		"another order": "usersig=" + valid + "&random=99999999999&identifier=" + admin + "&contenttype=xml&sdkappid=" + a.id.String(),
 	} {
-		if r := a.raw(t, http.MethodPost, "openim/im_get_attr_name", query, `{}`, ""); r.code() != 0 {
+		if r := a.raw(t, http.MethodPost, "openim/im_get_attr_name", query, ``, "text/plain"); r.code() != 0 {
 			t.Errorf("%s: %v", name, r)
 		}
 	}
 	for _, query := range []string{
-		a.query(admin).Encode() + "&sdkappid=" + other.id.String(), a.query(admin).Encode() + "&SDKAppID=5", "sdkappid=%zz",
+		a.query(admin).Encode() + "&sdkappid=" + other.id.String(), a.query(admin).Encode() + "&identifier=other", a.query(admin).Encode() + "&SDKAppID=5", "sdkappid=%zz",
 	} {
 		if r := a.raw(t, http.MethodPost, "openim/im_get_attr_name", query, `{}`, ""); r.code() != crier.CodeBadRequest {
 			t.Errorf("%s: %v", query, r)

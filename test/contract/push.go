@@ -51,6 +51,7 @@ func pushes(t *testing.T, s *suite) {
 	p.each(t, a, crier.CodeUnknownAccount, `,"From_Account":%s`, `"ghost"`)
 	p.each(t, a, crier.CodeBadAccount, `,"From_Account":%s`, `""`, text(33), `"a\u0000"`)
 	p.each(t, a, crier.CodeBadIdentifier, `,"From_Account":%s`, `5`, `true`, `["a"]`, `{}`)
+	p.each(t, a, 0, `,"Unknown":%s`, `[1]`, `null`)
 	a.patch(t, `{"push_enabled":false}`)
 	p.each(t, a, crier.CodePushOff, ``, ``)
 	a.patch(t, `{"push_enabled":true}`)
@@ -81,15 +82,18 @@ func elements(t *testing.T, s *suite) {
 		custom, `{"MsgType":"TIMLocationElem","MsgContent":{"Desc":"x","Latitude":1.5,"Longitude":-2}}`,
 		`{"MsgType":"TIMFaceElem","MsgContent":{"Index":1,"Data":"x"}}`, `{"MsgType":"TIMSoundElem","MsgContent":{"any":[1]}}`,
 		`{"MsgType":"TIMImageElem","MsgContent":{}}`, `{"MsgType":"TIMFileElem","MsgContent":{}}`, `{"MsgType":"TIMVideoFileElem","MsgContent":{}}`,
-		hello[1:len(hello)-1]+","+custom, `{"MsgType":"TIMCustomElem","MsgContent":{"Data":null}}`)
+		hello[1:len(hello)-1]+","+custom, `{"MsgType":"TIMCustomElem","MsgContent":{"Data":null}}`,
+		`{"MsgType":"TIMTextElem","MsgContent":{"Text":""}}`, `{"MsgType":"TIMImageElem","MsgContent":{"x":[1]}}`,
+		`{"MsgType":"TIMSoundElem","MsgContent":{}},{"MsgType":"TIMImageElem","MsgContent":{"x":[1]}},{"MsgType":"TIMFileElem","MsgContent":{}},{"MsgType":"TIMVideoFileElem","MsgContent":{}}`)
 	of(crier.CodeBadElement,
-		`null`, `5`, `"x"`, `[]`, `{}`, `{"MsgType":5,"MsgContent":{}}`, `{"MsgType":"nosuch","MsgContent":{}}`, `{"MsgType":"timtextelem","MsgContent":{"Text":"x"}}`,
+		`null`, `5`, `"x"`, `[]`, `{}`, `{"MsgType":5,"MsgContent":{}}`, `{"MsgType":"nosuch","MsgContent":{}}`, `{"MsgType":5}`, `{"MsgType":"timtextelem","MsgContent":{"Text":"x"}}`,
 		`{"MsgType":"TIMTextElem"}`, `{"MsgType":"TIMTextElem","MsgContent":null}`, `{"MsgType":"TIMTextElem","MsgContent":"x"}`, `{"MsgType":"TIMTextElem","MsgContent":["x"]}`,
 		`{"MsgType":"TIMTextElem","MsgContent":{}}`, `{"MsgType":"TIMTextElem","MsgContent":{"Text":5}}`, `{"MsgType":"TIMTextElem","MsgContent":{"Text":["x"]}}`,
 		`{"MsgType":"TIMLocationElem","MsgContent":{"Latitude":"1"}}`, `{"MsgType":"TIMLocationElem","MsgContent":{"Longitude":true}}`, `{"MsgType":"TIMLocationElem","MsgContent":{"Desc":1}}`,
 		`{"MsgType":"TIMFaceElem","MsgContent":{"Index":"1"}}`, `{"MsgType":"TIMFaceElem","MsgContent":{"Data":1}}`,
 		`{"MsgType":"TIMCustomElem","MsgContent":{"Data":{}}}`, `{"MsgType":"TIMCustomElem","MsgContent":{"Desc":1}}`, `{"MsgType":"TIMCustomElem","MsgContent":{"Ext":1}}`,
 		`{"MsgType":"TIMCustomElem","MsgContent":{"Sound":1}}`, custom+","+custom, `{"MsgType":"TIMImageElem","MsgContent":[]}`)
+	try(0, `,"MsgBody":`+custom)
 	try(crier.CodeNoMsgBody, ``, `,"MsgBody":null`, `,"MsgBody":[]`)
 	try(crier.CodeMsgBodyNotArray, `,"MsgBody":5`, `,"MsgBody":"x"`, `,"MsgBody":true`, `,"MsgBody":{}`, `,"MsgBody":{"Text":"x"}`)
 }
@@ -98,8 +102,8 @@ func elements(t *testing.T, s *suite) {
 func conditions(t *testing.T, s *suite) {
 	a := s.newTenant(t)
 	a.accounts(t, "a", "b", "c")
-	a.ok(t, "openim/im_set_attr_name", `{"AttrNames":{"0":"sex"}}`)
-	a.ok(t, "openim/im_set_attr", `{"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m"}},{"To_Account":"b","Attrs":{"sex":5}}]}`)
+	a.ok(t, "openim/im_set_attr_name", `{"AttrNames":{"0":"sex","1":"city"}}`)
+	a.ok(t, "openim/im_set_attr", `{"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m","city":"x"}},{"To_Account":"b","Attrs":{"sex":5}}]}`)
 	a.ok(t, "openim/im_add_tag", `{"UserTags":[{"To_Account":"a","Tags":["x","y"]},{"To_Account":"b","Tags":["x"]}]}`)
 	p := new(pusher)
 	for condition, total := range map[string]int{
@@ -107,7 +111,7 @@ func conditions(t *testing.T, s *suite) {
 		`{"TagsOr":["x","nosuch"]}`: 2, `{"TagsAnd":["x","y"]}`: 1, `{"TagsOr":["x"],"TagsAnd":["y"]}`: 1, `{"TagsNot":["y"]}`: 2, `{"TagsNot":["x"]}`: 1,
 		`{"TagsOr":["x"],"TagsNot":["y"]}`: 1, `{"TagsOr":["nosuch"]}`: 0, `{"TagsOr":["X"]}`: 0, `{"TagsOr":["x","x"]}`: 2,
 		`{"AttrsOr":{"sex":"m"}}`: 1, `{"AttrsAnd":{"sex":5}}`: 1, `{"AttrsAnd":{"sex":"M"}}`: 0, `{"AttrsOr":{"sex":"m"},"AttrsAnd":{"sex":"5"}}`: 0,
-		`{"AttrsOr":{"sex":"m"},"TagsOr":[]}`: 1,
+		`{"AttrsOr":{"sex":"m"},"TagsOr":[]}`: 1, `{"AttrsAnd":{"sex":"m","city":"x"}}`: 1, `{"AttrsOr":{"sex":5,"city":"x"}}`: 2, `{"AttrsOr":{"sex":1}}`: 0,
 	} {
 		task, _ := a.ok(t, push, p.body(`,"Condition":`+condition))["TaskId"].(string)
 		if r := a.done(t, task); r["Total"] != float64(total) || r["Finished"] != r["Total"] {
@@ -116,15 +120,16 @@ func conditions(t *testing.T, s *suite) {
 	}
 	for _, field := range []string{"TagsOr", "TagsAnd", "TagsNot"} {
 		of := `,"Condition":{"` + field + `":%s}`
-		p.each(t, a, 0, of, numbered("t", 9), numbered("t", 10), `[`+text(50)+`]`)
+		p.each(t, a, 0, of, numbered("t", 9), numbered("t", 10), `[`+text(49)+`]`, `[`+text(50)+`]`)
 		p.each(t, a, crier.CodeTooManyTags, of, numbered("t", 11), list(11, func(int) string { return `"same"` }))
 		p.each(t, a, crier.CodeTagTooLong, of, `[`+text(51)+`]`, `["`+strings.Repeat("é", 25)+`x"]`)
 		p.each(t, a, crier.CodeTagEmpty, of, `[""]`)
 		p.each(t, a, crier.CodeTagBadValue, of, `["a\u0000"]`)
-		p.each(t, a, crier.CodeBadCondition, of, `"x"`, `5`, `true`, `{"x":"y"}`, `[5]`, `[null]`, `[["x"]]`, `[{}]`)
+		p.each(t, a, crier.CodeBadCondition, of, `"x"`, `5`, `true`, `{"x":"y"}`, `{"x":1}`, `[5]`, `[null]`, `[["x"]]`, `[{}]`)
 		p.each(t, a, crier.CodeMixedCondition, `,"Condition":{"AttrsOr":{"sex":"m"},"`+field+`":%s}`, `["x"]`)
 	}
-	p.each(t, a, crier.CodeTagTwice, `,"Condition":%s`, `{"TagsOr":["x","y"],"TagsAnd":["y"]}`)
+	p.each(t, a, crier.CodeMixedCondition, `,"Condition":%s`, `{"TagsOr":["x"],"AttrsOr":{"sex":"m"}}`, `{"TagsNot":["x"],"AttrsAnd":{"sex":"m"}}`)
+	p.each(t, a, crier.CodeTagTwice, `,"Condition":%s`, `{"TagsOr":["x","y"],"TagsAnd":["y"]}`, `{"TagsOr":["x"],"TagsAnd":["x"]}`)
 	for _, field := range []string{"AttrsOr", "AttrsAnd"} {
 		of := `,"Condition":{"` + field + `":%s}`
 		p.each(t, a, 0, of, `{"sex":`+text(50)+`}`, `{"sex":true}`)
@@ -132,17 +137,18 @@ func conditions(t *testing.T, s *suite) {
 		p.each(t, a, crier.CodeBadCondition, of, `"sex"`, `5`, `true`, `["sex"]`, `{"sex":["m"]}`, `{"sex":{"x":"m"}}`)
 		p.each(t, a, crier.CodeMixedCondition, `,"Condition":{"TagsAnd":["x"],"`+field+`":%s}`, `{"sex":"m"}`)
 	}
-	p.each(t, a, crier.CodeBadCondition, `,"Condition":%s`, `"x"`, `5`, `true`, `["x"]`, `{"nosuch":["x"]}`, `{"tagsor":["x"]}`, `{"TagsOr":["x"],"Extra":1}`)
+	p.each(t, a, crier.CodeBadCondition, `,"Condition":%s`, `"x"`, `5`, `true`, `["x"]`, `{"Foo":1}`, `{"nosuch":["x"]}`, `{"tagsor":["x"]}`, `{"TagsOr":["x"],"Extra":1}`)
 }
 
 // offline is about OfflinePushInfo.
 func offline(t *testing.T, s *suite) {
 	a := s.newTenant(t)
 	p := new(pusher)
-	p.each(t, a, 0, `,"OfflinePushInfo":%s`, `null`, `{}`, `[]`, `{"PushFlag":0,"Title":"t","Desc":"d","Ext":"e"}`, `{"PushFlag":1}`, `{"PushFlag":null,"unknown":5}`,
+	p.each(t, a, 0, `,"OfflinePushInfo":%s`, `null`, `{}`, `[]`, `{"PushFlag":0,"Title":"t","Desc":"d","Ext":"e"}`, `{"PushFlag":1}`, `{"PushFlag":null,"unknown":5}`, `{"Unknown":[1]}`,
+		`{"ApnsInfo":{"BadgeMode":1,"Sound":"s","MutableContent":1}}`,
 		`{"AndroidInfo":{"Sound":"s","OPPONotifyLevel":2,"unknown":[1]},"ApnsInfo":{"BadgeMode":1,"Title":"t","MutableContent":1},"HarmonyInfo":{"Sound":"x"}}`)
-	p.each(t, a, crier.CodeBadOfflinePush, `,"OfflinePushInfo":%s`, `5`, `"x"`, `true`, `["x"]`, `{"PushFlag":2}`, `{"PushFlag":-1}`, `{"PushFlag":"1"}`, `{"PushFlag":0.5}`,
-		`{"Title":5}`, `{"Desc":["x"]}`, `{"Ext":{}}`, `{"AndroidInfo":"x"}`, `{"AndroidInfo":{"Sound":1}}`, `{"AndroidInfo":{"OPPONotifyLevel":"2"}}`,
+	p.each(t, a, crier.CodeBadOfflinePush, `,"OfflinePushInfo":%s`, `5`, `"x"`, `true`, `["x"]`, `[1]`, `{"PushFlag":2}`, `{"PushFlag":-1}`, `{"PushFlag":"1"}`, `{"PushFlag":0.5}`,
+		`{"Title":5}`, `{"Desc":["x"]}`, `{"Desc":[]}`, `{"Ext":{}}`, `{"AndroidInfo":"x"}`, `{"AndroidInfo":{"Sound":1}}`, `{"AndroidInfo":{"OPPONotifyLevel":"2"}}`,
 		`{"ApnsInfo":[]}`, `{"ApnsInfo":{"BadgeMode":"1"}}`, `{"HarmonyInfo":{"SoundDuration":1.5}}`)
 }
 
@@ -151,8 +157,9 @@ func pushLimits(t *testing.T, s *suite) {
 	a := s.newTenant(t)
 	p := new(pusher)
 	body := func(n int) string { return padded(p.body(``), n) }
-	a.ok(t, push, body(10<<10))
-	a.want(t, crier.CodePushBodyTooLarge, push, body(10<<10+1))
+	full := func(n int) string { return filled(p.body(`,"x":"%s"`), n) }
+	a.passes(t, push, `%s`, body(10<<10-1), body(10<<10), full(10<<10))
+	a.fails(t, crier.CodePushBodyTooLarge, push, `%s`, body(10<<10+1), full(10<<10+1), full(11<<10))
 	a.patch(t, `{"limits":{"push_body_bytes":0}}`)
 	a.ok(t, push, body(100<<10))
 
@@ -179,6 +186,16 @@ func pushLimits(t *testing.T, s *suite) {
 	p.each(t, b, crier.CodePushQuota, `,"MsgLifeTime":60`, ``) // one kept at a time
 	p.each(t, b, 0, ``, ``)
 	p.each(t, b, crier.CodePushQuota, ``, ``) // two a day
+
+	c := s.newTenant(t)
+	c.patch(t, `{"limits":{"pushes_per_day":1}}`)
+	p.each(t, c, 0, ``, ``)
+	failed := p.body(``)
+	c.want(t, crier.CodePushQuota, push, failed)
+	c.patch(t, `{"limits":{"pushes_per_day":3,"push_interval":`+fmt.Sprint(int64(time.Hour))+`}}`)
+	c.want(t, crier.CodePushTooSoon, push, failed)
+	c.patch(t, `{"limits":{"push_interval":0}}`)
+	c.ok(t, push, failed) // its MsgRandom was not used up
 }
 
 // done waits until the push is done, and returns its report.
@@ -214,7 +231,7 @@ func reports(t *testing.T, s *suite) {
 	for _, task := range tasks {
 		r := a.done(t, task)
 		start, err := time.ParseInLocation(time.DateTime, fmt.Sprint(r["StartTime"]), time.FixedZone("", 8*60*60))
-		if age := time.Since(start); err != nil || age < -time.Minute || age > 5*time.Minute || len(r) != 5 {
+		if age := time.Since(start); err != nil || age < -time.Minute || age > 5*time.Minute || len(r) != 5 || r["Total"] != 2.0 || r["Finished"] != 2.0 {
 			t.Errorf("%v: %v", r, err)
 		}
 		status := a.operate(t, http.MethodGet, "/v1/tasks/"+task, "")
@@ -239,6 +256,9 @@ func reports(t *testing.T, s *suite) {
 	}
 	a.passes(t, get, `{"TaskIds":%s}`, of(499), of(500))
 	a.fails(t, crier.CodeTooManyTasks, get, `{"TaskIds":%s}`, of(501))
+	if r := other.want(t, crier.CodeUnknownTask, get, `{"TaskIds":`+encode(tasks)+`}`); r["Reports"] != nil {
+		t.Errorf("another app's reports: %v", r)
+	}
 	a.fails(t, crier.CodeNoTasks, get, `%s`, ``, `{}`, `{"TaskIds":null}`, `{"TaskIds":[]}`)
 	a.fails(t, crier.CodeUnknownTask, get, `{"TaskIds":%s}`, `["nosuch"]`, `[""]`, encode([]string{tasks[0], foreign}), encode([]string{tasks[0] + "0"}),
 		`5`, `true`, `{"x":"y"}`, `[5]`, `[null]`, `["a\u0000"]`)
