@@ -96,7 +96,7 @@ func appFlags(cmd *cobra.Command, set *[]string) {
 	f.Bool("disabled", false, "the app is disabled")
 	f.String("session-policy", "", "one-per-platform, one-per-account or many")
 	f.String("language", "", "of the words in notifications: en or zh")
-	f.StringArrayVar(set, "limit", nil, "a limit as NAME=VALUE, such as pushes_per_day=0 (0: unlimited; times in seconds); see docs/api.md")
+	f.StringArrayVar(set, "limit", nil, "a limit as NAME=VALUE, such as pushes_per_day=0 (0: unlimited; times in seconds, or as 1.5s); see docs/api.md")
 }
 
 // appFields returns the fields that were given, as the operator's API takes them.
@@ -116,22 +116,28 @@ func appFields(cmd *cobra.Command, limits []string) (map[string]any, error) {
 	if f.Changed("admins") {
 		fields["admins"], _ = f.GetStringSlice("admins")
 	}
-	set := make(map[string]int64)
+	set := make(map[string]any)
 	for _, l := range limits {
-		name, text, ok := strings.Cut(l, "=")
-		n, err := strconv.ParseFloat(text, 64)
-		if !ok || err != nil || n < 0 {
-			return nil, fmt.Errorf("--limit %q is not NAME=VALUE with a number of 0 or more", l)
+		name, text, _ := strings.Cut(l, "=")
+		value, ok := limitValue(text)
+		if !ok {
+			return nil, fmt.Errorf("--limit %q is not NAME=VALUE with a number of 0 or more, or a duration such as 1.5s", l)
 		}
-		if name == "push_interval" || name == "msg_random_window" {
-			n *= float64(time.Second)
-		}
-		set[name] = int64(n)
+		set[name] = value
 	}
 	if len(set) > 0 {
 		fields["limits"] = set
 	}
 	return fields, nil
+}
+
+// limitValue returns a limit as the operator's API takes it: a number, or the text of a duration.
+func limitValue(text string) (any, bool) {
+	if n, err := strconv.ParseFloat(text, 64); err == nil {
+		return json.Number(text), n >= 0 && json.Valid([]byte(text))
+	}
+	d, err := time.ParseDuration(text)
+	return text, err == nil && d >= 0
 }
 
 func printJSON(cmd *cobra.Command, v any) error {
@@ -214,7 +220,16 @@ func newAppList(o *operatorClient) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the apps", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var answer struct{ Apps []*crier.App }
+			var answer struct {
+				Apps []struct {
+					ID          crier.AppID    `json:"id"`
+					Name        string         `json:"name"`
+					Admins      []crier.UserID `json:"admins"`
+					PushEnabled bool           `json:"push_enabled"`
+					Disabled    bool           `json:"disabled"`
+					CreatedAt   time.Time      `json:"created_at"`
+				}
+			}
 			if err := o.do(cmd.Context(), http.MethodGet, "/v1/apps", nil, &answer); err != nil {
 				return err
 			}

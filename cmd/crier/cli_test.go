@@ -95,7 +95,7 @@ func TestAppCommands(t *testing.T) {
 			_, _ = io.WriteString(w, `{"code":70020,"error":"there is no app 7"}`)
 			return
 		}
-		_, _ = io.WriteString(w, `{"id":5,"apps":[{"id":5,"name":"game","admins":["boss"],"push_enabled":true,"created_at":"2026-11-24T01:02:03Z"}]}`)
+		_, _ = io.WriteString(w, `{"id":5,"apps":[{"id":5,"name":"game","admins":["boss"],"push_enabled":true,"limits":{"push_interval":0.5},"created_at":"2026-11-24T01:02:03Z"}]}`)
 	}))
 	defer server.Close()
 	at := []string{"--url", server.URL + "/", "--token", "secret"}
@@ -105,7 +105,7 @@ func TestAppCommands(t *testing.T) {
 		t.Errorf("%v\n%q", err, out)
 	}
 	for _, args := range [][]string{
-		{"app", "create", "5", "--name", "game", "--limit", "push_interval=0.5", "--limit", "pushes_per_day=0"},
+		{"app", "create", "5", "--name", "game", "--limit", "push_interval=0.5", "--limit", "pushes_per_day=0", "--limit", "msg_random_window=48h"},
 		{"app", "update", "5", "--push=false"},
 		{"app", "rotate-key", "5", "--grace", "1h"},
 	} {
@@ -115,7 +115,7 @@ func TestAppCommands(t *testing.T) {
 	}
 	want := []string{
 		"GET /v1/apps Bearer secret",
-		`POST /v1/apps Bearer secret {"id":5,"limits":{"push_interval":500000000,"pushes_per_day":0},"name":"game"}`,
+		`POST /v1/apps Bearer secret {"id":5,"limits":{"msg_random_window":"48h","push_interval":0.5,"pushes_per_day":0},"name":"game"}`,
 		`PATCH /v1/apps/5 Bearer secret {"push_enabled":false}`,
 		`POST /v1/apps/5/rotate-key Bearer secret {"grace_seconds":3600}`,
 	}
@@ -126,7 +126,7 @@ func TestAppCommands(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	asked := len(calls)
-	for _, args := range [][]string{{"app", "update", "../tasks/1"}, {"app", "rotate-key", "0"}, {"app", "create", "x"}, {"app", "create", "5", "--limit", "push_interval=-1"}, {"app", "create", "5", "--limit", "x"}} {
+	for _, args := range [][]string{{"app", "update", "../tasks/1"}, {"app", "rotate-key", "0"}, {"app", "create", "x"}, {"app", "create", "5", "--limit", "push_interval=-1"}, {"app", "create", "5", "--limit", "x"}, {"app", "create", "5", "--limit", "push_interval=-1s"}, {"app", "create", "5", "--limit", "push_interval=NaN"}} {
 		if _, err := run(t, append(args, at...)...); err == nil {
 			t.Errorf("%v was taken", args)
 		}

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -46,6 +47,10 @@ type API struct {
 	service Service
 	token   [sha256.Size]byte
 	now     func() time.Time
+	// changing is held from the reading of an app to the end of its change: UpdateApp replaces it as a
+	// whole, and of two changes at the same time the later would undo the earlier. It orders the changes that
+	// come to this node.
+	changing sync.Mutex
 }
 
 // New returns an API that the token opens. An empty token opens nothing.
@@ -93,18 +98,24 @@ func fail(c *gin.Context, err error) {
 	c.JSON(status, gin.H{"code": int(e.Code), "error": e.Info})
 }
 
-// decode reads the body over v: fields not given stay, unknown ones are refused by name.
-func decode(c *gin.Context, v any) error {
+// read reads the body of a request. It is called before changing is locked: a slow sender holds up nobody.
+func read(c *gin.Context) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, bodyMost))
 	if err != nil {
-		return crier.Errorf(crier.CodeBadParameter, "the body is over %d bytes, or broke off", bodyMost)
+		return nil, crier.Errorf(crier.CodeBadParameter, "the body is over %d bytes, or broke off", bodyMost)
 	}
+	return body, nil
+}
+
+// decode reads a body over v: fields not given stay, unknown ones are refused by name.
+func decode(body []byte, v any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	if err = d.Decode(v); err == nil {
+	err := d.Decode(v)
+	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
 			err = errors.New("something follows the object")
 		}
@@ -115,16 +126,8 @@ func decode(c *gin.Context, v any) error {
 	return nil
 }
 
-// withoutKeys is an app as it is shown: keys are shown when they are made, and
-// never again.
-func withoutKeys(app *crier.App) *crier.App {
-	shown := *app
-	shown.Key, shown.OldKey = "", ""
-	return &shown
-}
-
 func (a *API) list(c *gin.Context) {
-	apps := []*crier.App{}
+	apps := []*document{}
 	for _, app := range a.service.Apps() {
 		apps = append(apps, withoutKeys(app))
 	}
@@ -138,19 +141,21 @@ func (a *API) create(c *gin.Context) {
 		Key: crier.NewKey(), PushEnabled: true, Admins: []crier.UserID{"administrator"},
 		Limits: crier.DefaultLimits(), CreatedAt: a.now().UTC().Truncate(time.Millisecond),
 	}
-	if err := decode(c, app); err != nil {
+	body, err := read(c)
+	if err == nil {
+		err = decodeApp(body, app)
+	}
+	if err == nil {
+		err = check(app)
+	}
+	if err == nil {
+		err = a.service.CreateApp(c.Request.Context(), app)
+	}
+	if err != nil {
 		fail(c, err)
 		return
 	}
-	if err := check(app); err != nil {
-		fail(c, err)
-		return
-	}
-	if err := a.service.CreateApp(c.Request.Context(), app); err != nil {
-		fail(c, err)
-		return
-	}
-	c.JSON(http.StatusCreated, app)
+	c.JSON(http.StatusCreated, newDocument(app))
 }
 
 // check refuses what Validate of the vocabulary leaves to whoever takes the app in.
@@ -199,20 +204,47 @@ func (a *API) app(c *gin.Context) *crier.App {
 
 func (a *API) get(c *gin.Context) {
 	if app := a.app(c); app != nil {
-		c.JSON(http.StatusOK, withoutKeys(app))
+		show(c, app)
 	}
+}
+
+// show answers an app without its keys, and the tag that If-Match takes.
+func show(c *gin.Context, app *crier.App) {
+	c.Header("ETag", entityTag(app))
+	c.JSON(http.StatusOK, withoutKeys(app))
+}
+
+// change returns the app of the path for a change, or answers why there can be none. The
+// caller holds changing.
+func (a *API) change(c *gin.Context) *crier.App {
+	app := a.app(c)
+	if app == nil {
+		return nil
+	}
+	if want := c.GetHeader("If-Match"); want != "" && want != "*" && want != entityTag(app) {
+		c.JSON(http.StatusPreconditionFailed, gin.H{"error": "the app has changed since it was read: read it again"})
+		return nil
+	}
+	return app
 }
 
 // update changes the fields that are given. The id, the keys, the attribute
 // names and the time of creation have their own ways, or none.
 func (a *API) update(c *gin.Context) {
-	old := a.app(c)
+	body, err := read(c)
+	if err != nil {
+		fail(c, err)
+		return
+	}
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	old := a.change(c)
 	if old == nil {
 		return
 	}
 	app := *old
 	app.Admins = append([]crier.UserID(nil), old.Admins...)
-	err := decode(c, &app)
+	err = decodeApp(body, &app)
 	if err == nil && (app.ID != old.ID || app.Key != old.Key || app.OldKey != old.OldKey ||
 		!app.OldKeyUntil.Equal(old.OldKeyUntil) || app.AttrNames != old.AttrNames || !app.CreatedAt.Equal(old.CreatedAt)) {
 		err = crier.Errorf(crier.CodeBadParameter, "id, key, old_key, old_key_until, attr_names and created_at can't be changed here")
@@ -227,30 +259,22 @@ func (a *API) update(c *gin.Context) {
 		fail(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, withoutKeys(&app))
+	show(c, &app)
 }
 
 // rotate makes a new key. The old one still checks UserSigs for a grace, so that
 // back ends can change over.
 func (a *API) rotate(c *gin.Context) {
-	old := a.app(c)
-	if old == nil {
-		return
-	}
-	req := struct {
-		Grace *int64 `json:"grace_seconds"`
-	}{}
-	if err := decode(c, &req); err != nil {
+	grace, err := readGrace(c)
+	if err != nil {
 		fail(c, err)
 		return
 	}
-	grace := graceDefault
-	if req.Grace != nil {
-		if *req.Grace < 0 || *req.Grace > int64(graceMost/time.Second) {
-			fail(c, crier.Errorf(crier.CodeBadParameter, "grace_seconds must be 0..%d", int64(graceMost/time.Second)))
-			return
-		}
-		grace = time.Duration(*req.Grace) * time.Second
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	old := a.change(c)
+	if old == nil {
+		return
 	}
 	app := *old
 	app.OldKey, app.OldKeyUntil = old.Key, a.now().Add(grace).UTC().Truncate(time.Second)
@@ -260,6 +284,27 @@ func (a *API) rotate(c *gin.Context) {
 		return
 	}
 	c.JSON(http.StatusOK, gin.H{"id": app.ID, "key": app.Key, "old_key_until": app.OldKeyUntil})
+}
+
+// readGrace reads how long the old key of a rotation still works.
+func readGrace(c *gin.Context) (time.Duration, error) {
+	req := struct {
+		Grace *int64 `json:"grace_seconds"`
+	}{}
+	body, err := read(c)
+	if err == nil {
+		err = decode(body, &req)
+	}
+	most := int64(graceMost / time.Second)
+	switch {
+	case err != nil:
+		return 0, err
+	case req.Grace == nil:
+		return graceDefault, nil
+	case *req.Grace < 0 || *req.Grace > most:
+		return 0, crier.Errorf(crier.CodeBadParameter, "grace_seconds must be 0..%d", most)
+	}
+	return time.Duration(*req.Grace) * time.Second, nil
 }
 
 // task tells how far a push is.

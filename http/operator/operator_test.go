@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,11 +21,16 @@ const token = "the token of the operator"
 
 // memory is a Service that keeps its apps in a map.
 type memory struct {
+	mu   sync.Mutex
 	apps map[crier.AppID]*crier.App
 	err  error // answers every write, where it is not nil
 }
 
-func (m *memory) App(id crier.AppID) *crier.App { return m.apps[id] }
+func (m *memory) App(id crier.AppID) *crier.App {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.apps[id]
+}
 
 func (m *memory) Apps() (all []*crier.App) {
 	for _, app := range m.apps {
@@ -41,6 +47,9 @@ func (m *memory) CreateApp(_ context.Context, app *crier.App) error {
 }
 
 func (m *memory) UpdateApp(_ context.Context, app *crier.App) error {
+	time.Sleep(time.Millisecond) // as long as a log takes
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.err == nil {
 		m.apps[app.ID] = app
 	}
@@ -187,7 +196,7 @@ func TestCreate(t *testing.T) {
 	for body, what := range map[string]string{
 		``: "id", `{}`: "id", `{"id":0}`: "id", `{"id":-1}`: "id", `{"id":4294967296}`: "id", `{"id":"x"}`: "id", `{"id":1}`: "exists",
 		`{"id":3,"nosuch":1}`: "nosuch", `{"id":3,"limits":{"nosuch":1}}`: "nosuch", `{"id":3,"limits":{"push_interval":-1}}`: "limits.push_interval",
-		`{"id":3,"limits":{"push_interval":"1s"}}`: "push_interval", `{"id":3,"limits":5}`: "limits", `{"id":3,"key":"short"}`: "key", `{"id":3,"key":""}`: "key",
+		`{"id":3,"limits":5}`: "limits", `{"id":3,"key":"short"}`: "key", `{"id":3,"key":""}`: "key",
 		`{"id":3,"admins":[]}`: "admins", `{"id":3,"admins":[""]}`: "admins[0]", `{"id":3,"session_policy":"x"}`: "session_policy", `{"id":3,"language":"x"}`: "language",
 		`{"id":3,"name":"` + strings.Repeat("x", 129) + `"}`: "name", `{"id":3} {}`: "follows", `[]`: "body", `{`: "body", `{"id":3,"attr_names":["a","a"]}`: "attr_names",
 		`{"id":3,"attr_names":["` + strings.Repeat("x", 51) + `"]}`: "attr_names", `{"id":3,"name":"` + strings.Repeat("x", 70_000) + `"}`: "65536",
@@ -244,4 +253,100 @@ func TestTask(t *testing.T) {
 	}
 	s.want(t, http.StatusNotFound, http.MethodGet, "/v1/tasks/2_2_3_4", "")
 	s.want(t, http.StatusNotFound, http.MethodGet, "/v1/tasks/nosuch", "")
+}
+
+func TestDurationsAreSeconds(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	made := s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":1,"limits":{"push_interval":0.5}}`)
+	if !strings.Contains(made, `"push_interval":0.5,"msg_random_window":604800}`) {
+		t.Errorf("made %s", made)
+	}
+	for value, c := range map[string]struct {
+		want  time.Duration
+		shown string
+	}{
+		`0`: {0, "0"}, `1`: {time.Second, "1"}, `0.001`: {time.Millisecond, "0.001"}, `0.1`: {100 * time.Millisecond, "0.1"}, `1e3`: {1000 * time.Second, "1000"},
+		`604800.0`: {168 * time.Hour, "604800"}, `"1.5s"`: {1500 * time.Millisecond, "1.5"}, `"168h"`: {168 * time.Hour, "604800"}, `"0"`: {0, "0"},
+		`null`: {7 * time.Second, "7"}, `"1ms"`: {time.Millisecond, "0.001"},
+	} {
+		for name, of := range map[string]func(*crier.App) time.Duration{
+			"push_interval":     func(a *crier.App) time.Duration { return a.Limits.PushInterval },
+			"msg_random_window": func(a *crier.App) time.Duration { return a.Limits.MsgRandomWindow },
+		} {
+			s.want(t, http.StatusOK, http.MethodPatch, "/v1/apps/1", `{"limits":{"`+name+`":7}}`)
+			text := s.want(t, http.StatusOK, http.MethodPatch, "/v1/apps/1", `{"limits":{"`+name+`":`+value+`}}`)
+			if got := of(s.apps[1]); got != c.want || !strings.Contains(text, `"`+name+`":`+c.shown) {
+				t.Errorf("%s %s: %s, shown as %s", name, value, got, text)
+			}
+		}
+	}
+	before := s.apps[1].Limits
+	for _, name := range []string{"push_interval", "msg_random_window"} {
+		for _, value := range []string{`-1`, `"-1s"`, `0.0001`, `"1us"`, `1e10`, `1e300`, `"1"`, `""`, `"x"`, `true`, `[1]`, `{}`} {
+			s.says(t, http.MethodPatch, "/v1/apps/1", `{"limits":{"`+name+`":`+value+`}}`, "limits."+name)
+		}
+	}
+	if s.apps[1].Limits != before {
+		t.Errorf("refused changes made it %+v", s.apps[1].Limits)
+	}
+}
+
+// Each of two changes at the same time stands: one that is read before the other is written must not undo it.
+func TestChangesAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":1}`)
+	bodies := []string{
+		`{"name":"shop"}`, `{"admins":["z"]}`, `{"disabled":true}`, `{"push_enabled":false}`, `{"language":"zh"}`, `{"session_policy":"many"}`,
+		`{"limits":{"push_interval":3}}`, `{"limits":{"pushes_per_day":3}}`, `{"limits":{"kept_pushes":3}}`, `{"limits":{"body_bytes":3}}`,
+	}
+	key := s.apps[1].Key
+	var wg sync.WaitGroup
+	for _, body := range bodies {
+		wg.Go(func() { s.want(t, http.StatusOK, http.MethodPatch, "/v1/apps/1", body) })
+	}
+	wg.Go(func() { s.want(t, http.StatusOK, http.MethodPost, "/v1/apps/1/rotate-key", ``) })
+	wg.Wait()
+	app := s.apps[1]
+	if l := app.Limits; app.Name != "shop" || app.Admins[0] != "z" || !app.Disabled || app.PushEnabled || app.Language != "zh" || app.Sessions != "many" ||
+		l.PushInterval != 3*time.Second || l.PushesPerDay != 3 || l.KeptPushes != 3 || l.BodyBytes != 3 || app.OldKey != key || app.Key == key {
+		t.Errorf("a change is lost: %+v", app)
+	}
+}
+
+func TestIfMatch(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":1}`)
+	call := func(method, path, tag, body string) (status int, newTag string) {
+		req := httptest.NewRequest(method, path, strings.NewReader(body))
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("If-Match", tag)
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, req)
+		return w.Code, w.Header().Get("ETag")
+	}
+	_, first := call(http.MethodGet, "/v1/apps/1", "", "")
+	if _, again := call(http.MethodGet, "/v1/apps/1", "", ""); first == "" || again != first {
+		t.Errorf("the tag is %s and then %s", first, again)
+	}
+	status, second := call(http.MethodPatch, "/v1/apps/1", first, `{"name":"a"}`)
+	if status != http.StatusOK || second == first {
+		t.Errorf("%d, tag %s", status, second)
+	}
+	for path, method := range map[string]string{"/v1/apps/1": http.MethodPatch, "/v1/apps/1/rotate-key": http.MethodPost} {
+		if status, _ := call(method, path, first, `{}`); status != http.StatusPreconditionFailed {
+			t.Errorf("%s with an old tag: %d", path, status)
+		}
+		_, current := call(http.MethodGet, "/v1/apps/1", "", "")
+		for _, tag := range []string{current, "*", ""} {
+			if status, _ := call(method, path, tag, `{}`); status != http.StatusOK {
+				t.Errorf("%s with tag %q: %d", path, tag, status)
+			}
+		}
+	}
+	if app := s.apps[1]; app.Name != "a" || app.OldKey == "" {
+		t.Errorf("changed to %+v", app)
+	}
 }

@@ -174,9 +174,9 @@ func pushLimits(t *testing.T, s *suite) {
 	a.patch(t, `{"limits":{"msg_random_window":0}}`)
 	a.ok(t, push, `{"MsgRandom":77,"MsgBody":`+hello+`}`)
 
-	a.patch(t, `{"limits":{"push_interval":`+fmt.Sprint(int64(time.Hour))+`}}`)
+	a.patch(t, `{"limits":{"push_interval":3600}}`)
 	p.each(t, a, crier.CodePushTooSoon, ``, ``)
-	a.patch(t, `{"limits":{"push_interval":1000000}}`)
+	a.patch(t, `{"limits":{"push_interval":0.001}}`)
 	time.Sleep(5 * time.Millisecond) // the interval itself
 	p.each(t, a, 0, ``, ``)
 
@@ -192,7 +192,7 @@ func pushLimits(t *testing.T, s *suite) {
 	p.each(t, c, 0, ``, ``)
 	failed := p.body(``)
 	c.want(t, crier.CodePushQuota, push, failed)
-	c.patch(t, `{"limits":{"pushes_per_day":3,"push_interval":`+fmt.Sprint(int64(time.Hour))+`}}`)
+	c.patch(t, `{"limits":{"pushes_per_day":3,"push_interval":3600}}`)
 	c.want(t, crier.CodePushTooSoon, push, failed)
 	c.patch(t, `{"limits":{"push_interval":0}}`)
 	c.ok(t, push, failed) // its MsgRandom was not used up
