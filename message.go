@@ -66,7 +66,7 @@ var mediaTexts = map[ElementType]map[Language]string{
 }
 
 // CheckElements checks the elements of a message: known types, fields of the
-// right JSON type (a field that is absent or null counts as empty; a TIMTextElem
+// right JSON type (a field that is absent or null counts as empty, but a TIMTextElem
 // needs its Text), at most one TIMCustomElem. Errors carry CodeNoMsgBody or CodeBadElement.
 func CheckElements(elements []Element) error {
 	if len(elements) == 0 {
@@ -87,7 +87,7 @@ func CheckElements(elements []Element) error {
 				return Errorf(CodeBadElement, "MsgBody[%d].MsgContent.%s is not a %s", i, field, kindNames[kind])
 			}
 		}
-		if _, ok := content["Text"]; e.Type == TextElement && !ok {
+		if text := content["Text"]; e.Type == TextElement && (text == nil || string(text) == "null") {
 			return Errorf(CodeBadElement, "MsgBody[%d].MsgContent.Text is missing", i)
 		}
 		if e.Type == CustomElement {

@@ -325,7 +325,7 @@ func TestCheckElements(t *testing.T) {
 	}{
 		"none":               {nil, crier.CodeNoMsgBody},
 		"text":               {[]crier.Element{element(crier.TextElement, `{"Text":"hi"}`)}, nil},
-		"text null":          {[]crier.Element{element(crier.TextElement, `{"Text":null}`)}, nil},
+		"text null":          {[]crier.Element{element(crier.TextElement, `{"Text":null}`)}, crier.CodeBadElement},
 		"text without Text":  {[]crier.Element{element(crier.TextElement, `{}`)}, crier.CodeBadElement},
 		"text as a number":   {[]crier.Element{element(crier.TextElement, `{"Text":5}`)}, crier.CodeBadElement},
 		"no content":         {[]crier.Element{{Type: crier.TextElement}}, crier.CodeBadElement},
