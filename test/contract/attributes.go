@@ -164,34 +164,3 @@ func tags(t *testing.T, s *suite) {
 	a.patch(t, `{"limits":{"tags_per_account":0,"tags_per_call":0}}`)
 	a.ok(t, add, `{"To_Account":"full","Tags":`+numbered("more", 30)+`}`)
 }
-
-// counts is about how many accounts a call takes.
-func counts(t *testing.T, s *suite) {
-	a := s.newTenant(t)
-	var users []string
-	for i := range 501 {
-		users = append(users, fmt.Sprint("u", i))
-	}
-	a.accounts(t, users...)
-	a.ok(t, "openim/im_set_attr_name", `{"AttrNames":{"0":"sex"}}`)
-	for _, c := range []struct {
-		path, field, entry string
-		most               int
-	}{
-		{"openim/im_set_attr", "UserAttrs", `{"To_Account":"u%d","Attrs":{"sex":"m"}}`, 500},
-		{"openim/im_remove_attr", "UserAttrs", `{"To_Account":"u%d","Attrs":["sex"]}`, 500},
-		{"openim/im_get_attr", "To_Account", `"u%d"`, 500},
-		{"openim/im_add_tag", "UserTags", `{"To_Account":"u%d","Tags":["x"]}`, 100},
-		{"openim/im_remove_tag", "UserTags", `{"To_Account":"u%d","Tags":["x"]}`, 500},
-		{"openim/im_get_tag", "To_Account", `"u%d"`, 500},
-		{"openim/im_remove_all_tags", "To_Account", `"u%d"`, 500},
-	} {
-		body := func(n int) string {
-			return `{"` + c.field + `":` + list(n, func(i int) string { return fmt.Sprintf(c.entry, i) }) + `}`
-		}
-		a.fails(t, crier.CodeBadAccountCount, c.path, `%s`, ``, `{}`, `{"`+c.field+`":null}`, body(0), body(c.most+1))
-		a.passes(t, c.path, `%s`, body(1), body(c.most-1), body(c.most))
-	}
-	a.patch(t, `{"limits":{"accounts_per_call":0}}`)
-	a.passes(t, "openim/im_get_tag", `{"To_Account":%s}`, encode(users))
-}

@@ -12,11 +12,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/http/rest"
 	"github.com/crier-im/crier/usersig"
 )
 
@@ -32,7 +32,7 @@ const admin = "administrator"
 // Run checks the server. It makes apps of its own, with random ids, and leaves them there.
 func Run(t *testing.T, target Target) {
 	s := &suite{
-		target: target, seen: make(map[string]map[crier.Code]bool), paths: make(map[string]bool),
+		target: target, seen: newRecord(),
 		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // a test server's own certificate
 		}},
@@ -42,7 +42,8 @@ func Run(t *testing.T, target Target) {
 		for name, f := range map[string]func(*testing.T, *suite){
 			"envelope": envelope, "sign-on": signOn, "apps": switches, "names": names, "attributes": attributes, "tags": tags,
 			"counts": counts, "push": pushes, "conditions": conditions, "elements": elements, "offline": offline,
-			"atomic": atomic, "push-limits": pushLimits, "reports": reports, "accounts": logins, "presence": presence, "sweep": sweep,
+			"atomic": atomic, "types": types, "limits": limits, "bad input": badInput, "liberal forms": liberal, "operator": operator, "logins": refusedLogins,
+			"reports": reports, "accounts": logins, "presence": presence, "sweep": sweep,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -51,7 +52,9 @@ func Run(t *testing.T, target Target) {
 		}
 	})
 	if !t.Failed() {
-		s.coverage(t)
+		for _, gap := range s.seen.gaps() {
+			t.Error(gap)
+		}
 	}
 }
 
@@ -59,9 +62,17 @@ func Run(t *testing.T, target Target) {
 type suite struct {
 	target Target
 	client *http.Client
-	mu     sync.Mutex
-	seen   map[string]map[crier.Code]bool // by command
-	paths  map[string]bool                // service/command
+	seen   *record
+}
+
+// path returns a command with the first of its prefixes.
+func (s *suite) path(command string) string {
+	for _, c := range rest.Commands() {
+		if c.Name == command {
+			return c.Services[0] + "/" + command
+		}
+	}
+	panic("no command " + command) // a mistake in a case
 }
 
 // tenant is a fresh app and its admin.
@@ -139,11 +150,19 @@ func (a *tenant) call(t *testing.T, path, body string) reply {
 	return a.raw(t, http.MethodPost, path, a.query(admin).Encode(), body, "application/json")
 }
 
-// raw makes a call, and checks what holds for every answer: status 200, the
-// three fields, each coherent with the others.
+// raw makes a call with a body of text, as send.
 func (a *tenant) raw(t *testing.T, method, path, query, body, contentType string) reply {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, a.target.URL+"/v4/"+path+"?"+query, strings.NewReader(body))
+	r := a.send(t, method, path, query, strings.NewReader(body), contentType)
+	a.seen.call(path, body, r)
+	return r
+}
+
+// send makes a call, and checks what holds for every answer: status 200, the
+// three fields, each coherent with the others.
+func (a *tenant) send(t *testing.T, method, path, query string, body io.Reader, contentType string) reply {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, a.target.URL+"/v4/"+path+"?"+query, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,27 +184,7 @@ func (a *tenant) raw(t *testing.T, method, path, query, body, contentType string
 	if bytes.Contains(text, []byte(a.key)) {
 		t.Errorf("%s: the answer has the key", path)
 	}
-	a.note(path, r)
 	return r
-}
-
-// note keeps the codes of an answer, those of its items included, for the check of coverage.
-func (s *suite) note(path string, r reply) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, name, _ := strings.Cut(path, "/")
-	if s.seen[name] == nil {
-		s.seen[name] = make(map[crier.Code]bool)
-	}
-	s.seen[name][r.code()] = true
-	s.paths[path] = true
-	items, _ := r["ResultItem"].([]any)
-	for _, item := range items {
-		if m, ok := item.(map[string]any); ok {
-			code, _ := m["ResultCode"].(float64)
-			s.seen[name][crier.Code(code)] = true
-		}
-	}
 }
 
 // ok makes a call that must succeed.
@@ -193,7 +192,7 @@ func (a *tenant) ok(t *testing.T, path, body string) reply {
 	t.Helper()
 	r := a.call(t, path, body)
 	if r.code() != 0 {
-		t.Errorf("%s %.200s: %v", path, body, r)
+		t.Errorf("%s %.100s: %v", path, body, r)
 	}
 	return r
 }
@@ -203,7 +202,7 @@ func (a *tenant) want(t *testing.T, code crier.Code, path, body string) reply {
 	t.Helper()
 	r := a.call(t, path, body)
 	if r.code() != code {
-		t.Errorf("%s %.200s: %v, want %v", path, body, r, code)
+		t.Errorf("%s %.100s: %v, want %v", path, body, r, code)
 	}
 	return r
 }

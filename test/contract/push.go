@@ -152,52 +152,6 @@ func offline(t *testing.T, s *suite) {
 		`{"ApnsInfo":[]}`, `{"ApnsInfo":{"BadgeMode":"1"}}`, `{"HarmonyInfo":{"SoundDuration":1.5}}`)
 }
 
-// pushLimits is about the limits on pushes.
-func pushLimits(t *testing.T, s *suite) {
-	a := s.newTenant(t)
-	p := new(pusher)
-	body := func(n int) string { return padded(p.body(``), n) }
-	full := func(n int) string { return filled(p.body(`,"x":"%s"`), n) }
-	a.passes(t, push, `%s`, body(10<<10-1), body(10<<10), full(10<<10))
-	a.fails(t, crier.CodePushBodyTooLarge, push, `%s`, body(10<<10+1), full(10<<10+1), full(11<<10))
-	a.patch(t, `{"limits":{"push_body_bytes":0}}`)
-	a.ok(t, push, body(100<<10))
-
-	r := a.ok(t, push, p.body(``))
-	p.random--
-	again := a.want(t, crier.CodePushRepeated, push, p.body(`,"MsgLifeTime":5`))
-	if again["TaskId"] != r["TaskId"] {
-		t.Errorf("the repeated push has TaskId %v, the first one %v", again["TaskId"], r["TaskId"])
-	}
-	a.want(t, crier.CodeBadLifeTime, push, `{"MsgRandom":77,"MsgLifeTime":-1,"MsgBody":`+hello+`}`)
-	a.ok(t, push, `{"MsgRandom":77,"MsgBody":`+hello+`}`) // a failed call has not used it
-	a.patch(t, `{"limits":{"msg_random_window":0}}`)
-	a.ok(t, push, `{"MsgRandom":77,"MsgBody":`+hello+`}`)
-
-	a.patch(t, `{"limits":{"push_interval":3600}}`)
-	p.each(t, a, crier.CodePushTooSoon, ``, ``)
-	a.patch(t, `{"limits":{"push_interval":0.001}}`)
-	time.Sleep(5 * time.Millisecond) // the interval itself
-	p.each(t, a, 0, ``, ``)
-
-	b := s.newTenant(t)
-	b.patch(t, `{"limits":{"pushes_per_day":2,"kept_pushes":1}}`)
-	p.each(t, b, 0, `,"MsgLifeTime":60`, ``)
-	p.each(t, b, crier.CodePushQuota, `,"MsgLifeTime":60`, ``) // one kept at a time
-	p.each(t, b, 0, ``, ``)
-	p.each(t, b, crier.CodePushQuota, ``, ``) // two a day
-
-	c := s.newTenant(t)
-	c.patch(t, `{"limits":{"pushes_per_day":1}}`)
-	p.each(t, c, 0, ``, ``)
-	failed := p.body(``)
-	c.want(t, crier.CodePushQuota, push, failed)
-	c.patch(t, `{"limits":{"pushes_per_day":3,"push_interval":3600}}`)
-	c.want(t, crier.CodePushTooSoon, push, failed)
-	c.patch(t, `{"limits":{"push_interval":0}}`)
-	c.ok(t, push, failed) // its MsgRandom was not used up
-}
-
 // done waits until the push is done, and returns its report.
 func (a *tenant) done(t *testing.T, task string) map[string]any {
 	t.Helper()
