@@ -126,6 +126,29 @@ func TestBadFrames(t *testing.T) {
 		"over 16 KB":                {true, frame.JSON, false, strings.Repeat(" ", 16<<10+1), crier.CodeBodyTooLarge, 1009},
 		"100 KB":                    {true, frame.JSON, false, strings.Repeat(" ", 100<<10), crier.CodeBodyTooLarge, 1009},
 		"text that is not UTF-8":    {true, frame.JSON, false, "{\"type\":\"\xff\"}", crier.CodeBadJSON, 1007},
+		"background before login":   {false, frame.JSON, false, `{"type":"background","unread":1}`, crier.CodeSigMissing, 4104},
+		"foreground before login":   {false, frame.JSON, false, `{"type":"foreground"}`, crier.CodeSigMissing, 4104},
+		"unknown type before login": {false, frame.JSON, false, `{"type":"welcome"}`, crier.CodeBadJSON, 4104},
+		"proto malformed early":     {false, frame.Proto, true, "\x0a\xff", crier.CodeBadJSON, 4104},
+		"proto over 4 KB early":     {false, frame.Proto, true, strings.Repeat("\x00", 4097), crier.CodeBodyTooLarge, 1009},
+		"text login on proto":       {false, frame.Proto, false, `{"type":"ping"}`, crier.CodeBadJSON, 1003},
+		"empty before login":        {false, frame.JSON, false, ``, crier.CodeBadJSON, 4104},
+		"unknown proto kind":        {true, frame.Proto, true, "\xfa\x01\x00", crier.CodeBadJSON, 4104},
+		"proto over 16 KB":          {true, frame.Proto, true, strings.Repeat("\x00", 16<<10+1), crier.CodeBodyTooLarge, 1009},
+		"second proto login":        {true, frame.Proto, true, secondLogin(t, frame.Proto), crier.CodeBadJSON, 4104},
+		"second login, a good one":  {true, frame.JSON, false, secondLogin(t, frame.JSON), crier.CodeBadJSON, 4104},
+		"a server's frame":          {true, frame.JSON, false, `{"type":"pong"}`, crier.CodeBadJSON, 4104},
+		"no type":                   {true, frame.JSON, false, `{"seqs":[1]}`, crier.CodeBadJSON, 4104},
+		"type null":                 {true, frame.JSON, false, `{"type":null}`, crier.CodeBadJSON, 4104},
+		"type that is a number":     {true, frame.JSON, false, `{"type":1}`, crier.CodeBadJSON, 4104},
+		"a list":                    {true, frame.JSON, false, `[{"type":"ping"}]`, crier.CodeBadJSON, 4104},
+		"two frames in one":         {true, frame.JSON, false, `{"type":"ping"}{"type":"ping"}`, crier.CodeBadJSON, 4104},
+		"nested 8000 deep":          {true, frame.JSON, false, `{"type":"ack","seqs":` + strings.Repeat("[", 8000) + strings.Repeat("]", 8000) + `}`, crier.CodeBadJSON, 4104},
+		"seqs that are no list":     {true, frame.JSON, false, `{"type":"ack","seqs":5}`, crier.CodeBadJSON, 4104},
+		"a seq that is text":        {true, frame.JSON, false, `{"type":"ack","seqs":["5"]}`, crier.CodeBadJSON, 4104},
+		"a seq below 0":             {true, frame.JSON, false, `{"type":"ack","seqs":[-1]}`, crier.CodeBadJSON, 4104},
+		"a seq over 64 bits":        {true, frame.JSON, false, `{"type":"ack","seqs":[18446744073709551616]}`, crier.CodeBadJSON, 4104},
+		"unread over 32 bits":       {true, frame.JSON, false, `{"type":"background","unread":4294967296}`, crier.CodeBadJSON, 4104},
 		"unread that is no integer": {true, frame.JSON, false, `{"type":"background","unread":-1}`, crier.CodeBadJSON, 4104},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,6 +165,42 @@ func TestBadFrames(t *testing.T) {
 			p.wantError(c.code, c.close)
 			if c.joined {
 				wantClosed(t, session(t, hub, 0), crier.CloseBadFrame)
+			}
+		})
+	}
+}
+
+// secondLogin is a login that would be good as the first frame.
+func secondLogin(t *testing.T, codec frame.Codec) string {
+	t.Helper()
+	data, err := codec.EncodeClient(login("alice"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// Fields that this version does not know are ignored, so that clients can be newer than the server.
+func TestUnknownFieldsAreIgnored(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		codec      frame.Codec
+		more, ping string
+	}{
+		"JSON":  {frame.JSON, `,"nosuch":{"seqs":[1]},"other":null}`, `{"nosuch":[1],"type":"ping","unread":"x"}`},
+		"proto": {frame.Proto, "\xfa\x01\x03new", "\x2a\x05\xfa\x01\x02hi"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := gatewaytest.Start(t, gatewaytest.NewHub(gatewaytest.App()), nil)
+			p := dial(t, s.URL, c.codec)
+			p.sendRaw(c.codec.Binary(), []byte(strings.TrimSuffix(secondLogin(t, c.codec), "}")+c.more))
+			if w, ok := p.receive().(*frame.Welcome); !ok {
+				t.Fatalf("got %+v", w)
+			}
+			p.sendRaw(c.codec.Binary(), []byte(c.ping))
+			if f, ok := p.receive().(*frame.Pong); !ok {
+				t.Errorf("got %+v", f)
 			}
 		})
 	}
@@ -166,8 +225,8 @@ func TestLargestFramesAreTaken(t *testing.T) {
 	}
 }
 
-// rawJoin logs in over a bare TCP connection, for what no WebSocket library would send.
-func rawJoin(t *testing.T, s *gatewaytest.Server) (net.Conn, *bufio.Reader) {
+// rawDial connects over a bare TCP connection, for what no WebSocket library would send.
+func rawDial(t *testing.T, s *gatewaytest.Server) (net.Conn, *bufio.Reader) {
 	t.Helper()
 	address := strings.TrimSuffix(strings.TrimPrefix(s.URL, "ws://"), gateway.Path)
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
@@ -183,6 +242,13 @@ func rawJoin(t *testing.T, s *gatewaytest.Server) (net.Conn, *bufio.Reader) {
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Sec-WebSocket-Protocol") != "crier.v1.json" {
 		t.Fatalf("upgrade: %v, %v", resp, err)
 	}
+	return conn, r
+}
+
+// rawJoin logs in over such a connection.
+func rawJoin(t *testing.T, s *gatewaytest.Server) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, r := rawDial(t, s)
 	data, err := frame.JSON.EncodeClient(login("raw"))
 	if err != nil {
 		t.Fatal(err)
@@ -268,8 +334,44 @@ func TestFragmentsAreJoined(t *testing.T) {
 func TestNoLoginInTime(t *testing.T) {
 	t.Parallel()
 	s := gatewaytest.Start(t, gatewaytest.NewHub(gatewaytest.App()), func(cfg *gateway.Config) { cfg.LoginTimeout = 50 * time.Millisecond })
-	p := dial(t, s.URL, frame.JSON)
-	p.wantError(crier.CodeSigMissing, 4005)
+	for _, codec := range frame.Codecs() {
+		dial(t, s.URL, codec).wantError(crier.CodeSigMissing, 4005)
+	}
+}
+
+// The deadline of the login is that of a whole frame: fragments that trickle in, and pings, don't put it off.
+func TestTrickleIsNoLogin(t *testing.T) {
+	t.Parallel()
+	s := gatewaytest.Start(t, gatewaytest.NewHub(gatewaytest.App()), func(cfg *gateway.Config) { cfg.LoginTimeout = 300 * time.Millisecond })
+	conn, r := rawDial(t, s)
+	begin, ended := time.Now(), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := 0; time.Since(begin) < 20*time.Second; i++ {
+			data := "\x89\x80\x00\x00\x00\x00" // a ping
+			if i == 0 {
+				data = "\x01\x81\x00\x00\x00\x00{" // the beginning of a text
+			}
+			if _, err := io.WriteString(conn, data); err != nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	for {
+		first, payload := readRaw(t, r)
+		if first == 0x88 {
+			if code := binary.BigEndian.Uint16([]byte(payload)); code != 4005 {
+				t.Errorf("close %d", code)
+			}
+			break
+		}
+		if first == 0x81 && !strings.Contains(payload, "70002") {
+			t.Errorf("got %s", payload)
+		}
+	}
+	_ = conn.Close()
+	<-ended
 }
 
 func TestSilentClient(t *testing.T) {
