@@ -1,0 +1,317 @@
+// Package faults_test runs the real process over broken and full disks: what it must say, refuse,
+// keep and lose nothing of.
+package faults_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/client"
+)
+
+// patience bounds every wait; nothing here depends on how long one takes.
+const patience = 2 * time.Minute
+
+// binary is the path of crier, built once for all tests.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "crier-faults-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "crier")
+	if out, err := exec.Command("go", "build", "-o", binary, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// output is what a process prints. Safe for concurrent use.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// node is one data directory and its lives.
+type node struct {
+	t       *testing.T
+	dir     string
+	minFree int // MB
+	address string
+
+	process *exec.Cmd
+	out     *output
+	ended   chan struct{} // closed when the process has ended
+}
+
+// newNode makes a node that is not started. Its process, if it has one, is killed with the test.
+func newNode(t *testing.T, dir string, minFree int) *node {
+	t.Helper()
+	n := &node{t: t, dir: dir, minFree: minFree, address: freeAddress(t)}
+	t.Cleanup(func() {
+		n.kill()
+		if t.Failed() && n.out != nil {
+			text := n.out.String()
+			t.Logf("the last life of %s printed:\n%s", dir, text[max(0, len(text)-20_000):])
+		}
+	})
+	return n
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// launch starts the process and does not wait for it.
+func (n *node) launch() {
+	n.t.Helper()
+	n.process, n.out, n.ended = exec.Command(binary, "serve", "--demo", "--data-dir", n.dir, "--http-listen", n.address,
+		"--cluster-partitions", "4", "--storage-min-free-disk", fmt.Sprint(n.minFree)), new(output), make(chan struct{})
+	n.process.Stdout, n.process.Stderr = n.out, n.out
+	if err := n.process.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	process, ended := n.process, n.ended
+	go func() {
+		_ = process.Wait() // its state says how it ended
+		close(ended)
+	}()
+}
+
+// hasEnded reports whether the process has ended by itself.
+func (n *node) hasEnded() bool {
+	select {
+	case <-n.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// start starts the process, waits until it is ready, and returns whether it is: it may also have ended.
+func (n *node) start() bool {
+	n.t.Helper()
+	n.launch()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if n.hasEnded() {
+			return false
+		}
+		resp, err := http.Get("http://" + n.address + "/readyz")
+		if err != nil {
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return true
+		}
+	}
+	n.t.Fatalf("neither ready nor ended within %v", patience)
+	return false
+}
+
+// mustStart starts the process, which must become ready.
+func (n *node) mustStart() {
+	n.t.Helper()
+	if !n.start() {
+		n.t.Fatalf("the process ended with %v", n.process.ProcessState)
+	}
+}
+
+// mustFail starts the process, which must end with an exit code other than 0, not by a signal or
+// a panic, and say each of the words.
+func (n *node) mustFail(words ...string) {
+	n.t.Helper()
+	if n.start() {
+		n.t.Fatal("it is ready")
+	}
+	n.refused(words...)
+}
+
+// refused checks the words of a process that has ended.
+func (n *node) refused(words ...string) {
+	n.t.Helper()
+	text := n.out.String()
+	if code := n.process.ProcessState.ExitCode(); code <= 0 || code == 2 || strings.Contains(text, "panic") || strings.Contains(text, "goroutine ") {
+		n.t.Errorf("it ended with %v and printed:\n%s", n.process.ProcessState, text)
+	}
+	for _, word := range words {
+		if !strings.Contains(text, word) {
+			n.t.Errorf("it does not say %q, but:\n%s", word, text)
+		}
+	}
+}
+
+// kill is kill -9. Without a process it does nothing.
+func (n *node) kill() {
+	if n.process == nil {
+		return
+	}
+	if err := n.process.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		n.t.Errorf("kill: %v", err)
+	}
+	<-n.ended
+}
+
+// client returns a client that tries again what a slow machine made fail. It waits for demo.json, which
+// is written just after the node is ready.
+func (n *node) client() *client.Client {
+	n.t.Helper()
+	var d struct {
+		SDKAppID crier.AppID `json:"sdkappid"`
+		Key      string
+		Admin    crier.UserID
+	}
+	eventually(n.t, "demo.json is there", func() bool {
+		text, err := os.ReadFile(filepath.Join(n.dir, "demo.json"))
+		return err == nil && json.Unmarshal(text, &d) == nil && d.Key != ""
+	})
+	c, err := client.New("http://"+n.address, d.SDKAppID, d.Admin, client.SecretKey(d.Key))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	c.HTTP.Timeout = patience
+	return c
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// ledger is what was acknowledged: the count attribute of each account, and pushes; and which
+// count was tried last, since a write without an answer may have been made.
+type ledger struct {
+	counts, tried map[crier.UserID]int
+	tasks         []crier.TaskID
+}
+
+// clone returns a ledger that goes on by itself.
+func (l *ledger) clone() *ledger {
+	return &ledger{maps.Clone(l.counts), maps.Clone(l.tried), slices.Clone(l.tasks)}
+}
+
+const users = 20
+
+func user(i int) crier.UserID { return crier.UserID(fmt.Sprintf("user%d", i)) }
+
+// fill makes accounts with a tag, and writes and pushes rounds times.
+func fill(t *testing.T, c *client.Client, rounds int) *ledger {
+	t.Helper()
+	l := &ledger{counts: make(map[crier.UserID]int), tried: make(map[crier.UserID]int)}
+	var names []crier.UserID
+	tags := make(map[crier.UserID][]string)
+	for i := range users {
+		names = append(names, user(i))
+		tags[user(i)] = []string{"tagged"}
+	}
+	ctx := t.Context()
+	for _, err := range []error{c.Import(ctx, names...), c.SetAttrNames(ctx, map[int]string{0: "count"}), c.AddTags(ctx, tags)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range rounds {
+		if err := l.write(t, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+// write changes one account and pushes once, and notes what was acknowledged.
+func (l *ledger) write(t *testing.T, c *client.Client) error {
+	u := user((len(l.tasks) * 7) % users)
+	next := l.counts[u] + 1
+	l.tried[u] = next
+	if err := c.SetAttrs(t.Context(), map[crier.UserID]map[string]string{u: {"count": fmt.Sprint(next)}}); err != nil {
+		return err
+	}
+	l.counts[u] = next
+	task, err := c.Push(t.Context(), client.Push{Text: "hello", LifeTime: time.Hour, Condition: crier.ConditionSpec{TagsOr: []string{"tagged"}}})
+	if err != nil {
+		return err
+	}
+	l.tasks = append(l.tasks, task)
+	return nil
+}
+
+// check reads everything back, and waits for the pushes to be done: nothing that was acknowledged is missing.
+func (l *ledger) check(t *testing.T, c *client.Client) {
+	t.Helper()
+	l.read(t, c)
+	eventually(t, "every push is done", func() bool {
+		reports, err := c.Report(t.Context(), l.tasks...)
+		if err != nil {
+			t.Fatalf("reports: %v", err)
+		}
+		return !slices.ContainsFunc(reports, func(r crier.Report) bool {
+			return r.Status != crier.StatusDone || r.Total != users || r.Finished != users
+		})
+	})
+}
+
+// read reads the accounts and the reports, of pushes that may be under way.
+func (l *ledger) read(t *testing.T, c *client.Client) {
+	t.Helper()
+	for u, want := range l.counts {
+		attrs, err := c.Attrs(t.Context(), u)
+		if err != nil {
+			t.Fatalf("read %s: %v", u, err)
+		}
+		if got := attrs[u]["count"]; got != fmt.Sprint(want) && got != fmt.Sprint(l.tried[u]) {
+			t.Errorf("%s has count %q, %d was acknowledged, %d tried", u, got, want, l.tried[u])
+		}
+		tags, err := c.Tags(t.Context(), u)
+		if err != nil || len(tags[u]) != 1 {
+			t.Errorf("%s has tags %v, %v", u, tags[u], err)
+		}
+	}
+	if len(l.tasks) == 0 {
+		t.Fatal("nothing was acknowledged: the test has tested nothing")
+	}
+	if _, err := c.Report(t.Context(), l.tasks...); err != nil {
+		t.Fatalf("reports: %v", err)
+	}
+}
