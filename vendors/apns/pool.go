@@ -163,6 +163,12 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 		_ = wire.Close()
 		return nil, err
 	}
+	// The answer to a ping comes after the server's settings. Without it the first burst takes 100 streams
+	// for granted, and APNs refuses what is over its limit.
+	if err := streams.Ping(ctx); err != nil {
+		_ = streams.Close()
+		return nil, err
+	}
 	return &conn{ClientConn: streams, wire: watched}, nil
 }
 

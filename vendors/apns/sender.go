@@ -46,8 +46,8 @@ type Sender struct {
 	cancel context.CancelFunc
 	sends  sync.WaitGroup
 
-	mu     sync.Mutex // guards closing against sends.Go
-	failed crier.OutcomeClass
+	mu     sync.Mutex // guards what follows, and closing against a send that begins
+	warned time.Time
 }
 
 var _ crier.Sender = (*Sender)(nil)
@@ -233,25 +233,23 @@ func (s *Sender) failure(err error, goAway string) crier.Outcome {
 	return outcome(ReasonConnection)
 }
 
-// note logs changes of state: the first failure that an operator can mend, and the end of it.
+// warnGap is how often, at most, the same failure of a whole campaign is logged.
+const warnGap = time.Minute
+
+// note logs what an operator can mend, or should know of; the rest is of one device or message.
 func (s *Sender) note(o crier.Outcome) {
-	class := o.Class
-	switch class {
-	case crier.OutcomeGone, crier.OutcomeRejected, crier.OutcomeUnknown, crier.OutcomeThrottled:
-		return // of one device or message
-	case crier.OutcomeAccepted:
-		class = ""
+	if o.Class != crier.OutcomeConfiguration && o.Class != crier.OutcomeUnavailable || o.Reason == ReasonClosed {
+		return
 	}
+	now := s.transport.now()
 	s.mu.Lock()
-	changed := s.failed != class
-	s.failed = class
+	due := now.Sub(s.warned) >= warnGap
+	if due {
+		s.warned = now
+	}
 	s.mu.Unlock()
-	switch {
-	case !changed:
-	case class == "":
-		s.log.Info("APNs takes notifications")
-	default:
-		s.log.Warn("APNs takes no notifications", "reason", o.Reason, "info", o.Info)
+	if due {
+		s.log.Warn("APNs does not take a notification", "reason", o.Reason, "info", o.Info)
 	}
 }
 
