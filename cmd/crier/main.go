@@ -48,6 +48,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newListen(), newDemo(), newBench(), newVersion())
 	root.AddCommand(newFCMSim())
 	root.AddCommand(newWebPushSim())
+	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newListen(), newDemo(), newBench(), newApnsSim(), newVersion())
 	return root
 }
 

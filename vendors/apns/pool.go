@@ -47,8 +47,8 @@ type pool struct {
 
 // conn is a connection: its streams and the wire below.
 type conn struct {
-	*http2.ClientConn //nolint:staticcheck // see pool.transport
-	wire              *watchedConn
+	*http2.ClientConn
+	wire *watchedConn
 }
 
 func newPool(address string, config *tls.Config, most int) *pool {
@@ -158,7 +158,7 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 		return nil, errors.New("the server speaks no HTTP/2")
 	}
 	watched := &watchedConn{Conn: wire}
-	streams, err := p.transport.NewClientConn(watched)
+	streams, err := p.transport.NewClientConn(watched) //nolint:staticcheck // see pool.transport
 	if err != nil {
 		_ = wire.Close()
 		return nil, err
