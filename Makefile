@@ -1,7 +1,7 @@
 # What a newcomer needs: make run, make demo, make test. `make help` lists the rest.
 TOOL := go tool -modfile=tools/go.mod
 FUZZTIME ?= 5s
-RACE := . ./actors/... ./client/... ./cluster/... ./http/... ./internal/... ./persistence/... ./usersig/...
+RACE := . ./actors/... ./client/... ./cluster/... ./http/... ./internal/... ./persistence/... ./usersig/... ./vendors/...
 
 .DEFAULT_GOAL := help
 .PHONY: help build run demo test race lint proto fuzz bench

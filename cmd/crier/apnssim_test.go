@@ -105,8 +105,13 @@ func sendToSim(t *testing.T, out, dir string) {
 func TestApnsSimRefuses(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"--fault", "NoSuchReason"}, {"--fault", "goaway=2"}, {"--fault", "cut=x"}, {"--fault", "=1"},
-		{"--key", "no-such-file"}, {"--listen", "nowhere"}, {"--admin", "nowhere"},
+		{"--fault", "NoSuchReason"},
+		{"--fault", "goaway=2"},
+		{"--fault", "cut=x"},
+		{"--fault", "=1"},
+		{"--key", "no-such-file"},
+		{"--listen", "nowhere"},
+		{"--admin", "nowhere"},
 	} {
 		all := append([]string{"apns-sim", "--dir", t.TempDir(), "--listen", "127.0.0.1:0", "--admin", ""}, args...)
 		if _, err := run(t, all...); err == nil {

@@ -101,10 +101,8 @@ func (c *card) add(n *Notification) {
 func bannerOf(n *Notification) (banner, *int) {
 	var p struct {
 		Aps struct {
-			Alert json.RawMessage
-			Badge *int
-			Sound json.RawMessage
-			Level string `json:"interruption-level"`
+			Alert, Badge, Sound json.RawMessage
+			Level               string `json:"interruption-level"`
 		}
 		Ext, Image any
 	}
@@ -118,5 +116,9 @@ func bannerOf(n *Notification) (banner, *int) {
 	_ = json.Unmarshal(p.Aps.Sound, &b.Sound)
 	b.Ext, _ = p.Ext.(string)
 	b.Image, _ = p.Image.(string)
-	return b, p.Aps.Badge
+	var badge int
+	if json.Unmarshal(p.Aps.Badge, &badge) != nil {
+		return b, nil
+	}
+	return b, &badge
 }
