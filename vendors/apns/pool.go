@@ -49,17 +49,23 @@ type pool struct {
 type conn struct {
 	*http2.ClientConn
 	wire *watchedConn
+	// busy is how many streams are reserved. The client's own count falls a moment after an answer has come, so
+	// whoever was woken by the answer would find no stream, and nothing would wake it again.
+	busy int
 }
 
 func newPool(address string, config *tls.Config, most int) *pool {
 	p := &pool{address: address, tls: config, most: most, changed: make(chan struct{})}
-	p.transport = &http2.Transport{ReadIdleTimeout: pingAfter, PingTimeout: pingTimeout, DisableCompression: true} //nolint:staticcheck // see pool.transport
+	p.transport = &http2.Transport{ //nolint:staticcheck // see pool.transport
+		ReadIdleTimeout: pingAfter, PingTimeout: pingTimeout, DisableCompression: true,
+		StrictMaxConcurrentStreams: true, // wait for that moment, see conn.busy
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
 
 // do makes one request on a connection with a free stream, waiting for one
-// while ctx lasts. The caller closes the body and calls release after it.
+// while ctx lasts. Where err is nil, the caller closes the body and calls release after it.
 func (p *pool) do(req *http.Request) (resp *http.Response, c *conn, err error) {
 	c, err = p.reserve(req.Context())
 	if err != nil {
@@ -67,14 +73,15 @@ func (p *pool) do(req *http.Request) (resp *http.Response, c *conn, err error) {
 	}
 	resp, err = c.RoundTrip(req)
 	if err != nil {
-		p.release()
+		p.release(c)
 	}
 	return resp, c, err
 }
 
-// release tells those who wait that a stream may have become free.
-func (p *pool) release() {
+// release gives a stream back and tells those who wait.
+func (p *pool) release(c *conn) {
 	p.mu.Lock()
+	c.busy--
 	p.broadcastLocked()
 	p.mu.Unlock()
 }
@@ -114,11 +121,12 @@ func (p *pool) tryReserve(waited bool) (*conn, <-chan struct{}, error) {
 	p.conns = slices.DeleteFunc(p.conns, func(c *conn) bool { return c.State().Closed })
 	live := 0
 	for _, c := range p.conns {
-		if c.ReserveNewRequest() {
-			return c, nil, nil
+		if !c.CanTakeNewRequest() {
+			continue // said GOAWAY: its streams are still answered
 		}
-		if !c.State().Closing {
-			live++
+		if live++; c.busy < int(min(c.State().MaxConcurrentStreams, 1<<20)) {
+			c.busy++
+			return c, nil, nil
 		}
 	}
 	if waited && !p.dialing && live == 0 && p.dialErr != nil {

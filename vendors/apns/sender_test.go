@@ -537,6 +537,27 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
+// With a single stream, as APNs allows before it has seen a provider token, each send gets its turn at once.
+func TestOneStream(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, apnssim.Options{MaxStreams: 1})
+	s := w.sender(t, apns.Options{Connections: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second) // below the sender's own
+	defer cancel()
+	var sends sync.WaitGroup
+	for range 200 {
+		sends.Go(func() {
+			if o := s.Send(ctx, push(token("ab"))); o.Class != crier.OutcomeAccepted {
+				t.Errorf("%+v", o)
+			}
+		})
+	}
+	sends.Wait()
+	if w.Connections() != 1 {
+		t.Errorf("%d connections", w.Connections())
+	}
+}
+
 func TestCloseEndsSends(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, apnssim.Options{})

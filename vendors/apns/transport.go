@@ -47,7 +47,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	defer t.pool.release()
+	defer t.pool.release(c)
 	text, err := io.ReadAll(io.LimitReader(resp.Body, answerMost))
 	_ = resp.Body.Close()
 	if err != nil && resp.StatusCode != http.StatusOK {
