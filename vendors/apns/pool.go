@@ -56,10 +56,8 @@ type conn struct {
 
 func newPool(address string, config *tls.Config, most int) *pool {
 	p := &pool{address: address, tls: config, most: most, changed: make(chan struct{})}
-	p.transport = &http2.Transport{ //nolint:staticcheck // see pool.transport
-		ReadIdleTimeout: pingAfter, PingTimeout: pingTimeout, DisableCompression: true,
-		StrictMaxConcurrentStreams: true, // wait for that moment, see conn.busy
-	}
+	//nolint:staticcheck // see pool.transport; strict: see conn.busy
+	p.transport = &http2.Transport{ReadIdleTimeout: pingAfter, PingTimeout: pingTimeout, DisableCompression: true, StrictMaxConcurrentStreams: true}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
