@@ -45,10 +45,8 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version(),
 	}
-	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newListen(), newDemo(), newBench(), newVersion())
-	root.AddCommand(newFCMSim())
-	root.AddCommand(newWebPushSim())
-	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newListen(), newDemo(), newBench(), newApnsSim(), newVersion())
+	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newListen(), newDemo(), newBench())
+	root.AddCommand(newApnsSim(), newFCMSim(), newWebPushSim(), newVersion())
 	return root
 }
 
