@@ -14,6 +14,10 @@ type Account struct {
 	Attrs   Attrs     // values by slot
 	Tags    []string  // sorted, no tag twice
 	Created time.Time // in milliseconds
+	// Changed is when attributes or tags were changed last, in milliseconds.
+	Changed time.Time
+	// Devices are where vendors reach the account, the longest registered first.
+	Devices []Device
 	// NotBefore turns away UserSigs made at or before it, in whole seconds
 	// (kick); zero turns none away.
 	NotBefore time.Time
@@ -52,15 +56,17 @@ type ChangeOp uint8
 // The kinds of change. All but OpImport and OpLogin fail with
 // CodeUnknownAccount where the account does not exist.
 const (
-	OpImport        ChangeOp = iota + 1 // create it where it does not exist; set Profile where Profile is not empty
-	OpLogin                             // create it where it does not exist
-	OpDelete                            // forget the account, its mailbox included
-	OpSetAttrs                          // set the slots in Attrs that are not ""
-	OpRemoveAttrs                       // clear the slots in Attrs that are not ""
-	OpAddTags                           // add Tags; over MaxTags in all is CodeAccountTagsFull
-	OpRemoveTags                        // remove Tags
-	OpRemoveAllTags                     // remove every tag
-	OpKick                              // set NotBefore to the time of the command
+	OpImport         ChangeOp = iota + 1 // create it where it does not exist; set Profile where Profile is not empty
+	OpLogin                              // create it where it does not exist
+	OpDelete                             // forget the account, its mailbox included
+	OpSetAttrs                           // set the slots in Attrs that are not ""
+	OpRemoveAttrs                        // clear the slots in Attrs that are not ""
+	OpAddTags                            // add Tags; over MaxTags in all is CodeAccountTagsFull
+	OpRemoveTags                         // remove Tags
+	OpRemoveAllTags                      // remove every tag
+	OpKick                               // set NotBefore to the time of the command; remove every device
+	OpRegisterDevice                     // add Device, or replace the one with its vendor and token; over MaxDevices the longest registered goes
+	OpRemoveDevice                       // remove the device with the vendor and token of Device, unless it was registered after Device.Registered (zero: whenever)
 )
 
 // Change is one change to one account.
@@ -71,6 +77,9 @@ type Change struct {
 	Attrs   Attrs
 	Tags    []string
 	MaxTags int // bound of the account's tags after OpAddTags; 0: unlimited
+	Device  *Device
+	// MaxDevices bounds the account's devices after OpRegisterDevice; 0: unlimited.
+	MaxDevices int
 }
 
 // AccountChanges are the changes of one call: all or nothing.
@@ -82,7 +91,7 @@ type AccountChanges struct {
 // Apply changes the account as c says; now is the time of the command in the
 // log. exists says whether it existed before; the result, whether it does now. On
 // an error (CodeUnknownAccount or CodeAccountTagsFull) nothing has changed. The
-// account's Tags are replaced, never written in place.
+// account's Tags and Devices are replaced, never written in place.
 func (c *Change) Apply(a *Account, exists bool, now time.Time) (existsNow bool, err error) {
 	if !exists && c.Op != OpImport && c.Op != OpLogin {
 		return false, Errorf(CodeUnknownAccount, "account %s does not exist", Quote(string(c.User)))
@@ -90,7 +99,7 @@ func (c *Change) Apply(a *Account, exists bool, now time.Time) (existsNow bool, 
 	switch c.Op {
 	case OpImport, OpLogin:
 		if !exists {
-			a.User, a.Created = c.User, now
+			a.User, a.Created, a.Changed = c.User, now, now
 		}
 		if c.Profile.Nick != "" {
 			a.Profile.Nick = c.Profile.Nick
@@ -106,12 +115,14 @@ func (c *Change) Apply(a *Account, exists bool, now time.Time) (existsNow bool, 
 				a.Attrs[slot] = v
 			}
 		}
+		a.Changed = now
 	case OpRemoveAttrs:
 		for slot, v := range c.Attrs {
 			if v != "" {
 				a.Attrs[slot] = ""
 			}
 		}
+		a.Changed = now
 	case OpAddTags:
 		tags := slices.Concat(a.Tags, c.Tags)
 		slices.Sort(tags)
@@ -119,17 +130,41 @@ func (c *Change) Apply(a *Account, exists bool, now time.Time) (existsNow bool, 
 		if c.MaxTags > 0 && len(tags) > c.MaxTags && len(tags) > len(a.Tags) {
 			return true, Errorf(CodeAccountTagsFull, "account %s would have %d tags, the limit is %d", Quote(string(c.User)), len(tags), c.MaxTags)
 		}
-		a.Tags = tags
+		a.Tags, a.Changed = tags, now
 	case OpRemoveTags:
 		a.Tags = slices.DeleteFunc(slices.Clone(a.Tags), func(t string) bool { return slices.Contains(c.Tags, t) })
+		a.Changed = now
 	case OpRemoveAllTags:
-		a.Tags = nil
+		a.Tags, a.Changed = nil, now
 	case OpKick:
-		a.NotBefore = now.Truncate(time.Second)
+		a.NotBefore, a.Devices = now.Truncate(time.Second), nil
+	case OpRegisterDevice:
+		return true, c.registerDevice(a, now)
+	case OpRemoveDevice:
+		if c.Device != nil {
+			a.Devices = slices.DeleteFunc(slices.Clone(a.Devices), func(d Device) bool {
+				return d.Same(c.Device) && (c.Device.Registered.IsZero() || !d.Registered.After(c.Device.Registered))
+			})
+		}
 	default:
 		return exists, Errorf(CodeInternal, "unknown change %d", c.Op)
 	}
 	return true, nil
+}
+
+// registerDevice puts the device at the end of the account's.
+func (c *Change) registerDevice(a *Account, now time.Time) error {
+	if c.Device == nil {
+		return Errorf(CodeInternal, "a registration without a device")
+	}
+	devices := slices.DeleteFunc(slices.Clone(a.Devices), func(d Device) bool { return d.Same(c.Device) })
+	if c.MaxDevices > 0 && len(devices) >= c.MaxDevices {
+		devices = devices[len(devices)-c.MaxDevices+1:]
+	}
+	d := *c.Device
+	d.Registered = now
+	a.Devices = append(devices, d)
+	return nil
 }
 
 // Ack says that the account with this ordinal has the kept message of the
@@ -137,4 +172,5 @@ func (c *Change) Apply(a *Account, exists bool, now time.Time) (existsNow bool, 
 type Ack struct {
 	Seq     uint64
 	Ordinal uint32
+	Later   bool // it came from the mailbox, not live
 }

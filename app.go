@@ -24,11 +24,20 @@ type App struct {
 	Language    Language      `json:"language,omitempty"`       // see Language
 	Limits      Limits        `json:"limits"`
 	AttrNames   AttrNames     `json:"attr_names"`
+	Credentials []Credential  `json:"credentials,omitempty"` // for vendors, with sealed secrets; one for each vendor, target and environment
 	CreatedAt   time.Time     `json:"created_at"`
 }
 
 // IsAdmin reports whether user may call the app's REST API.
 func (a *App) IsAdmin(user UserID) bool { return slices.Contains(a.Admins, user) }
+
+// Credential returns the place in Credentials of the one that reaches the devices of a vendor's target
+// and environment, -1 for none.
+func (a *App) Credential(vendor Vendor, target string, sandbox bool) int {
+	return slices.IndexFunc(a.Credentials, func(c Credential) bool {
+		return c.Vendor == vendor && c.Target == target && c.Sandbox == sandbox
+	})
+}
 
 // Keys returns the secret keys that check a UserSig at the time now.
 func (a *App) Keys(now time.Time) []string {

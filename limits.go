@@ -33,6 +33,7 @@ type Limits struct {
 	KeptPushes       int           `json:"kept_pushes"`        // pushes kept at one time; one more is refused (90047)
 	SessionsPerUser  int           `json:"sessions_per_user"`  // live sessions an account; one more evicts the oldest
 	InFlightMessages int           `json:"in_flight_messages"` // kept messages sent and not yet acknowledged, a session
+	DevicesPerUser   int           `json:"devices_per_user"`   // devices an account; one more drops the longest registered
 }
 
 // DefaultLimits are the limits of the service that Crier is compatible with,
@@ -53,6 +54,7 @@ func DefaultLimits() Limits {
 		KeptPushes:       1000,
 		SessionsPerUser:  10,
 		InFlightMessages: 32,
+		DevicesPerUser:   10,
 	}
 }
 

@@ -3,6 +3,7 @@ package crier
 import (
 	"context"
 	"time"
+	"unicode/utf8"
 )
 
 // Vendor is a push service of a maker of devices or browsers.
@@ -33,6 +34,38 @@ type Device struct {
 	Registered time.Time // when the token was given last, in milliseconds
 }
 
+// MaxTokenBytes bounds a device's token. Web Push subscriptions are the longest.
+const MaxTokenBytes = 4096
+
+// Same reports whether both name the same device of a vendor.
+func (d *Device) Same(other *Device) bool { return d.Vendor == other.Vendor && d.Token == other.Token }
+
+// ShortToken returns enough of the token to tell devices apart, and not enough to send to one.
+func (d *Device) ShortToken() string {
+	const enough = 8
+	if len(d.Token) <= 2*enough {
+		return "..."
+	}
+	return d.Token[len(d.Token)-enough:]
+}
+
+// Validate checks what every vendor's registrations have in common. Errors carry CodeBadParameter and name the field.
+func (d *Device) Validate() error {
+	switch {
+	case !d.Vendor.Valid():
+		return Errorf(CodeBadParameter, "vendor %s is not apns, fcm or webpush", Quote(string(d.Vendor)))
+	case d.Token == "" || len(d.Token) > MaxTokenBytes || !utf8.ValidString(d.Token):
+		return Errorf(CodeBadParameter, "token is empty, over %d bytes or not UTF-8", MaxTokenBytes)
+	case len(d.Target) > 255 || !utf8.ValidString(d.Target):
+		return Errorf(CodeBadParameter, "target is over 255 bytes or not UTF-8")
+	case len(d.Language) > 35 || !utf8.ValidString(d.Language):
+		return Errorf(CodeBadParameter, "language is over 35 bytes or not UTF-8")
+	case !d.Platform.Valid():
+		return Errorf(CodeBadParameter, "platform %s is not one of the platforms", Quote(string(d.Platform)))
+	}
+	return nil
+}
+
 // DevicePush is one notification to one device.
 type DevicePush struct {
 	App      AppID
@@ -46,7 +79,8 @@ type DevicePush struct {
 	Expires time.Time
 }
 
-// Credential is what an app shows to a vendor. Its Secret is never shown again.
+// Credential is what an app shows to a vendor. Its Secret is never shown again; where an App holds the
+// Credential, the Secret is sealed.
 type Credential struct {
 	Vendor  Vendor            `json:"vendor"`
 	Target  string            `json:"target,omitempty"`  // the devices with this Target use it: APNs the bundle id, FCM the project id

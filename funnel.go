@@ -1,0 +1,115 @@
+package crier
+
+import "time"
+
+// Funnel is what became of the accounts that a push matched. Of a kept push,
+// Acknowledged + Later + Expired + Deleted + Waiting = Matched.
+type Funnel struct {
+	Matched      uint64       `json:"matched"`
+	Online       uint64       `json:"online"`       // were connected when the push came to their partition, and got it over the connection
+	Kept         bool         `json:"kept"`         // the message waits for who did not get it
+	Acknowledged uint64       `json:"acknowledged"` // got it live and acknowledged it
+	Later        uint64       `json:"later"`        // got it from their mailbox and acknowledged it
+	Expired      uint64       `json:"expired"`      // its time was over before they acknowledged it
+	Deleted      uint64       `json:"deleted"`      // were deleted before
+	Waiting      uint64       `json:"waiting"`      // have it coming
+	Vendor       VendorFunnel `json:"vendor"`
+}
+
+// VendorFunnel is what vendors had to do with the accounts that a push matched. Where it is wanted,
+// NoDevice + Accepted + NotNeeded + all of Failed + Expired + Deleted + ToDo = Matched.
+type VendorFunnel struct {
+	Wanted    bool              `json:"wanted"`           // the push is kept, has a text, and PushFlag is 0
+	NoDevice  uint64            `json:"no_device"`        // have registered none
+	Accepted  uint64            `json:"accepted"`         // a vendor has taken it for one of the devices
+	NotNeeded uint64            `json:"not_needed"`       // acknowledged it over the connection before
+	Failed    map[string]uint64 `json:"failed,omitempty"` // by reason: no vendor took it
+	Expired   uint64            `json:"expired"`          // its time was over before
+	Deleted   uint64            `json:"deleted"`          // were deleted before
+	ToDo      uint64            `json:"to_do"`
+}
+
+// Add adds what became of others.
+func (f *Funnel) Add(g *Funnel) {
+	f.Matched += g.Matched
+	f.Online += g.Online
+	f.Kept = f.Kept || g.Kept
+	f.Acknowledged += g.Acknowledged
+	f.Later += g.Later
+	f.Expired += g.Expired
+	f.Deleted += g.Deleted
+	f.Waiting += g.Waiting
+	v, w := &f.Vendor, &g.Vendor
+	v.Wanted = v.Wanted || w.Wanted
+	v.NoDevice += w.NoDevice
+	v.Accepted += w.Accepted
+	v.NotNeeded += w.NotNeeded
+	v.Expired += w.Expired
+	v.Deleted += w.Deleted
+	v.ToDo += w.ToDo
+	for reason, n := range w.Failed {
+		if v.Failed == nil {
+			v.Failed = make(map[string]uint64)
+		}
+		v.Failed[reason] += n
+	}
+}
+
+// Explanation is what became of one push for one account.
+type Explanation struct {
+	Task    TaskID `json:"task"`
+	User    UserID `json:"user"`
+	Exists  bool   `json:"exists"`  // the account exists now
+	Known   bool   `json:"known"`   // what is told below is; else the push is too old, or has not come to the partition yet
+	Matched bool   `json:"matched"` // as of the push's place in the partition's log
+	// Because are the parts of the condition that decided, such as `tag "vip"`, or `not tag "vip"` where the account did not match.
+	Because []string `json:"because,omitempty"`
+	// Changed tells that the account's tags or attributes have changed since: what Because says of an account that did
+	// not match is left out then, since it can't be told any more.
+	Changed  bool      `json:"changed,omitempty"`
+	Online   bool      `json:"online"`   // was connected when the push came
+	Delivery string    `json:"delivery"` // where the message stands: one of the Delivery texts
+	Vendor   string    `json:"vendor"`   // where the notification stands: one of the Notify texts
+	Attempts []Attempt `json:"attempts,omitempty"`
+}
+
+// What Explanation.Delivery and Vendor say.
+const (
+	DeliveryNone         = "none"         // nothing is kept for the account
+	DeliveryWaiting      = "waiting"      // in the mailbox
+	DeliveryAcknowledged = "acknowledged" // acknowledged, or its time is over
+	NotifyNone           = "none"         // no notification is wanted, or the account had no device
+	NotifyToDo           = "to do"
+	NotifyDone           = "done"
+)
+
+// Attempt is one notification to one device of an account.
+type Attempt struct {
+	Ordinal uint32    `json:"-"`
+	Time    time.Time `json:"time"`
+	Vendor  Vendor    `json:"vendor"`
+	Device  string    `json:"device"` // Device.ShortToken
+	Outcome string    `json:"outcome"`
+	Reason  string    `json:"reason,omitempty"`
+	Tries   int       `json:"tries"`
+}
+
+// VendorTarget is an account that a push is to be notified to.
+type VendorTarget struct {
+	Ordinal uint32
+	Account *Account
+}
+
+// VendorProgress is what has become of some targets of a campaign in a partition.
+type VendorProgress struct {
+	Seq      uint64
+	Done     []VendorResult
+	Attempts []Attempt
+	Gone     []Change // OpRemoveDevice for devices that are no more
+}
+
+// VendorResult is a target that nothing more is to be done for. Reason is "" where a vendor has taken the notification.
+type VendorResult struct {
+	Ordinal uint32
+	Reason  string
+}
