@@ -166,6 +166,15 @@ func (s *Sender) notification(p *crier.DevicePush) (n *apns2.Notification, refus
 	return n, ""
 }
 
+// CheckToken checks the form of a device token: 1 to 100 bytes in hexadecimal digits. The error carries
+// CodeBadParameter.
+func CheckToken(token string) error {
+	if !validToken(token) {
+		return bad("token must be 1 to 100 bytes in hexadecimal digits, as APNs gives it to the app")
+	}
+	return nil
+}
+
 // validToken reports whether a token has the form of one: hexadecimal, up to 100 bytes as Apple warns.
 func validToken(token string) bool {
 	return token != "" && len(token) <= 200 && len(token)%2 == 0 && strings.Trim(token, "0123456789abcdefABCDEF") == ""

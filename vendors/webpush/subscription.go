@@ -29,6 +29,19 @@ func (o Options) CheckToken(token string) error {
 	return err
 }
 
+// Origin returns the push service of a subscription, such as https://fcm.googleapis.com; "" where it has none.
+func Origin(token string) string {
+	var sub vapidpush.Subscription
+	if json.Unmarshal([]byte(token), &sub) != nil {
+		return ""
+	}
+	u, err := url.Parse(sub.Endpoint)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Host)
+}
+
 // parse returns a subscription in the form that is sent to: keys in base64url, the endpoint's host in lower case and without
 // the port that goes without saying, so that the token's aud is the origin of RFC 6454.
 func (o Options) parse(token string) (*vapidpush.Subscription, error) {
