@@ -43,20 +43,26 @@ func LoadKey(configured, file string) (Key, error) {
 	return k, nil
 }
 
-// makeKey makes a key that is on the disk when it returns.
+// makeKey makes a key that is on the disk when it returns. Of two processes that do so at the same time both get the
+// key of the first.
 func makeKey(file string) (k Key, err error) {
-	_, _ = rand.Read(k[:])                                                // never fails (crypto/rand)
+	if _, err := rand.Read(k[:]); err != nil {
+		return Key{}, err
+	}
 	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // 0600
 	if err != nil {
 		return Key{}, fmt.Errorf("make the vault's key: %w", err)
 	}
-	defer os.Remove(f.Name()) // of an attempt that failed
+	defer os.Remove(f.Name())
 	_, err = f.WriteString(hex.EncodeToString(k[:]) + "\n")
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), file)
+		err = os.Link(f.Name(), file) // unlike a rename it replaces nothing
+	}
+	if errors.Is(err, os.ErrExist) {
+		return LoadKey("", file)
 	}
 	if err == nil {
 		err = syncDir(filepath.Dir(file))

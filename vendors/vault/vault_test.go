@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,6 +135,28 @@ func TestLoadKey(t *testing.T) {
 	}
 	if _, err := vault.LoadKey("", filepath.Join(dir, "no", "such")); err == nil {
 		t.Error("a key was made where there is no directory")
+	}
+}
+
+// Two processes that are started on a new directory at the same time must not seal with two keys.
+func TestKeyIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "vendors.key")
+	keys := make([]vault.Key, 20)
+	var wg sync.WaitGroup
+	for i := range keys {
+		wg.Go(func() {
+			var err error
+			if keys[i], err = vault.LoadKey("", file); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, k := range keys {
+		if k != keys[0] {
+			t.Fatal("two keys")
+		}
 	}
 }
 
