@@ -32,13 +32,15 @@ func run(t *testing.T, args ...string) (string, error) {
 func TestHelpHidesSecrets(t *testing.T) {
 	t.Setenv("CRIER_KEY", "the-secret-key")
 	t.Setenv("CRIER_OPERATOR_TOKEN", "the-secret-token")
-	for _, args := range [][]string{{"push"}, {"listen"}, {"usersig"}, {"usersig", "check"}, {"account", "import"}, {"demo"}, {"app", "list"}, {"app", "create"}, {"serve"}, {"config"}} {
+	for _, args := range [][]string{{"push"}, {"listen"}, {"usersig"}, {"usersig", "check"}, {"account", "import"}, {"demo"}, {"app", "list"}, {"app", "create"}, {"app", "credential", "add"}, {"serve"}, {"config"}} {
 		out, err := run(t, append(args, "--help")...)
 		if err != nil || !strings.Contains(out, "Usage:") || strings.Contains(out, "the-secret") {
 			t.Errorf("%v: %v\n%s", args, err, out)
 		}
 	}
-	if out, err := run(t, "config"); err != nil || !strings.Contains(out, "token: (secret)") || strings.Contains(out, "the-secret") {
+	key := strings.Repeat("5e", 32)
+	t.Setenv("CRIER_VENDORS_KEY", key)
+	if out, err := run(t, "config"); err != nil || !strings.Contains(out, "token: (secret)") || !strings.Contains(out, "key: (secret)") || strings.Contains(out, "the-secret") || strings.Contains(out, key) {
 		t.Errorf("config: %v\n%s", err, out)
 	}
 }

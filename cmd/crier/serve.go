@@ -75,8 +75,10 @@ func newConfig() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if cfg.Operator.Token != "" {
-				cfg.Operator.Token = "(secret)"
+			for _, secret := range []*string{&cfg.Operator.Token, &cfg.Vendors.Key} {
+				if *secret != "" {
+					*secret = "(secret)"
+				}
 			}
 			text, err := yaml.Marshal(cfg)
 			if err != nil {

@@ -4,11 +4,13 @@ package config
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"reflect"
 	"slices"
@@ -22,8 +24,12 @@ import (
 	"github.com/crier-im/crier"
 )
 
-// minToken is the least length of the operator's token.
-const minToken = 16
+const (
+	// minToken is the least length of the operator's token.
+	minToken = 16
+	// maxConcurrency bounds vendors.concurrency: each notification under way holds a stream, and may hold a connection.
+	maxConcurrency = 100_000
+)
 
 // Config is everything that can be configured of a node. docs/configuration.md
 // is generated from the help texts.
@@ -33,6 +39,7 @@ type Config struct {
 	Admin    Admin    `yaml:"admin"`
 	Operator Operator `yaml:"operator"`
 	Gateway  Gateway  `yaml:"gateway"`
+	Vendors  Vendors  `yaml:"vendors"`
 	Cluster  Cluster  `yaml:"cluster"`
 	Storage  Storage  `yaml:"storage"`
 	Log      Log      `yaml:"log"`
@@ -69,6 +76,17 @@ type Gateway struct {
 	Compress       bool          `yaml:"compress" help:"offer permessage-deflate"`
 }
 
+// Vendors is how notifications are sent.
+type Vendors struct {
+	Key             string `yaml:"key" help:"seals the secrets of credentials: 64 hexadecimal digits, the same on all nodes; empty: made once and kept in vendors.key in the data directory"`
+	Concurrency     int    `yaml:"concurrency" help:"notifications under way at a time on this node"`
+	APNsEndpoint    string `yaml:"apns_endpoint" help:"https://host:port instead of Apple's servers, for every credential: a simulator"`
+	FCMEndpoint     string `yaml:"fcm_endpoint" help:"http(s)://host:port instead of Google's server: a simulator"`
+	FCMTokenURL     string `yaml:"fcm_token_url" help:"URL of access tokens instead of Google's: a simulator"`
+	CAFile          string `yaml:"ca_file" help:"PEM file of more authorities to trust as a vendor: a simulator, a proxy"`
+	WebPushInsecure bool   `yaml:"webpush_insecure" help:"send to endpoints without TLS and of internal addresses: simulators only"`
+}
+
 // Cluster is the node's part in the cluster. A single node is a cluster of one.
 type Cluster struct {
 	Partitions   int           `yaml:"partitions" help:"number of partitions of a new data directory; fixed for ever"`
@@ -97,6 +115,7 @@ func Default() *Config {
 			LoginTimeout: 10 * time.Second, Heartbeat: time.Minute, WriteTimeout: 10 * time.Second,
 			DrainSpread: 5 * time.Second, Origins: []string{},
 		},
+		Vendors: Vendors{Concurrency: 1000},
 		Cluster: Cluster{
 			Partitions: crier.DefaultPartitions, GossipListen: "127.0.0.1:0", ActorListen: "127.0.0.1:0", Heartbeat: time.Second,
 		},
@@ -272,6 +291,11 @@ func (c *Config) Validate() error {
 	must(c.Gateway.WriteTimeout > 0, "gateway.write_timeout", "must be over 0")
 	must(c.Gateway.DrainSpread > 0, "gateway.drain_spread", "must be over 0")
 	must(c.Gateway.MaxConnections >= 0, "gateway.max_connections", "must be 0 (unlimited) or more")
+	must(c.Vendors.Key == "" || isKey(c.Vendors.Key), "vendors.key", "must have 64 hexadecimal digits")
+	must(c.Vendors.Concurrency >= 1 && c.Vendors.Concurrency <= maxConcurrency, "vendors.concurrency", fmt.Sprintf("must be 1 to %d", maxConcurrency))
+	must(c.Vendors.APNsEndpoint == "" || isOrigin(c.Vendors.APNsEndpoint, "https"), "vendors.apns_endpoint", "must be https://host:port, or empty")
+	must(c.Vendors.FCMEndpoint == "" || isOrigin(c.Vendors.FCMEndpoint, "https", "http"), "vendors.fcm_endpoint", "must be http(s)://host:port, or empty")
+	must(c.Vendors.FCMTokenURL == "" || isURL(c.Vendors.FCMTokenURL, "https", "http"), "vendors.fcm_token_url", "must be an http(s) URL, or empty")
 	must(c.Cluster.Partitions >= 1 && c.Cluster.Partitions <= crier.MaxPartitions, "cluster.partitions", "must be 1 to 1024")
 	must(c.Cluster.Heartbeat >= 50*time.Millisecond, "cluster.heartbeat", "must be at least 50ms")
 	must(c.Storage.MinFreeDisk >= 1, "storage.min_free_disk", "must be at least 1")
@@ -290,6 +314,21 @@ func isAddress(s string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
+}
+
+func isKey(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 32
+}
+
+func isURL(s string, schemes ...string) bool {
+	u, err := url.Parse(s)
+	return err == nil && slices.Contains(schemes, u.Scheme) && u.Host != "" && u.User == nil
+}
+
+func isOrigin(s string, schemes ...string) bool {
+	u, err := url.Parse(s)
+	return err == nil && isURL(s, schemes...) && strings.TrimSuffix(u.Path, "/")+u.RawQuery+u.Fragment == ""
 }
 
 func isProxy(s string) bool {
