@@ -24,8 +24,11 @@ type limits struct {
 	MsgRandomWindow seconds `json:"msg_random_window"`
 }
 
+// newDocument never has the secrets of credentials.
 func newDocument(app *crier.App) *document {
-	return &document{*app, limits{app.Limits, seconds{app.Limits.PushInterval, nil}, seconds{app.Limits.MsgRandomWindow, nil}}}
+	d := &document{*app, limits{app.Limits, seconds{app.Limits.PushInterval, nil}, seconds{app.Limits.MsgRandomWindow, nil}}}
+	d.Credentials = shownCredentials(app)
+	return d
 }
 
 // app returns what the document says; CodeBadParameter names a duration that is none.
@@ -46,13 +49,21 @@ func withoutKeys(app *crier.App) *document {
 	return d
 }
 
-// decodeApp reads a body over an app, as decode.
+// decodeApp reads a body over an app, as decode. Credentials have a way of their own: the app keeps its, and the
+// body may at most repeat what is shown of them.
 func decodeApp(body []byte, app *crier.App) error {
 	d := newDocument(app)
+	d.Credentials = nil // else the decoder writes into maps that others read
 	err := decode(body, d)
-	if err == nil {
-		*app, err = d.app()
+	if err != nil {
+		return err
 	}
+	if d.Credentials != nil && !sameCredentials(d.Credentials, app) {
+		return crier.Errorf(crier.CodeBadParameter, "credentials can't be given here: see /v1/apps/{id}/credentials")
+	}
+	kept := app.Credentials
+	*app, err = d.app()
+	app.Credentials = kept
 	return err
 }
 

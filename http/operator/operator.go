@@ -1,5 +1,5 @@
-// Package operator is the API of whoever runs Crier: making and changing apps,
-// and looking at tasks. It is opened by the operator's token, not by a UserSig.
+// Package operator is the API of whoever runs Crier: making and changing apps
+// and their credentials, and looking at tasks. It is opened by the operator's token, not by a UserSig.
 package operator
 
 import (
@@ -44,9 +44,10 @@ type Service interface {
 
 // API answers under /v1. Safe for concurrent use.
 type API struct {
-	service Service
-	token   [sha256.Size]byte
-	now     func() time.Time
+	service     Service
+	credentials Credentials
+	token       [sha256.Size]byte
+	now         func() time.Time
 	// changing is held from the reading of an app to the end of its change: UpdateApp replaces it as a
 	// whole, and of two changes at the same time the later would undo the earlier. It orders the changes that
 	// come to this node.
@@ -54,8 +55,8 @@ type API struct {
 }
 
 // New returns an API that the token opens. An empty token opens nothing.
-func New(s Service, token string) *API {
-	a := &API{service: s, token: sha256.Sum256([]byte(token)), now: time.Now}
+func New(s Service, credentials Credentials, token string) *API {
+	a := &API{service: s, credentials: credentials, token: sha256.Sum256([]byte(token)), now: time.Now}
 	if token == "" {
 		a.token = [sha256.Size]byte{}
 	}
@@ -70,6 +71,9 @@ func (a *API) Register(r gin.IRouter) {
 	g.GET("/apps/:id", a.get)
 	g.PATCH("/apps/:id", a.update)
 	g.POST("/apps/:id/rotate-key", a.rotate)
+	g.GET("/apps/:id/credentials", a.listCredentials)
+	g.PUT("/apps/:id/credentials", a.putCredential)
+	g.DELETE("/apps/:id/credentials", a.deleteCredential)
 	g.GET("/tasks/:id", a.task)
 }
 

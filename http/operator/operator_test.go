@@ -78,7 +78,7 @@ func newServer() *server {
 func handler(m *memory, token string) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
-	operator.New(m, token).Register(e)
+	operator.New(m, cover{}, token).Register(e)
 	return e
 }
 
@@ -123,6 +123,9 @@ func TestToken(t *testing.T) {
 			{http.MethodPatch, "/v1/apps/1"},
 			{http.MethodPost, "/v1/apps/1/rotate-key"},
 			{http.MethodGet, "/v1/tasks/1_2_3_4"},
+			{http.MethodGet, "/v1/apps/1/credentials"},
+			{http.MethodPut, "/v1/apps/1/credentials"},
+			{http.MethodDelete, "/v1/apps/1/credentials?vendor=fcm"},
 		} {
 			if status, text := send(s.handler, authorization, c[0], c[1], `{"id":2}`); status != http.StatusUnauthorized || strings.Contains(text, "key") {
 				t.Errorf("%q %v: %d %s", authorization, c, status, text)
@@ -307,8 +310,16 @@ func TestChangesAtTheSameTime(t *testing.T) {
 		wg.Go(func() { s.want(t, http.StatusOK, http.MethodPatch, "/v1/apps/1", body) })
 	}
 	wg.Go(func() { s.want(t, http.StatusOK, http.MethodPost, "/v1/apps/1/rotate-key", ``) })
+	for _, vendor := range []string{"apns", "fcm", "webpush"} {
+		wg.Go(func() {
+			s.want(t, http.StatusOK, http.MethodPut, "/v1/apps/1/credentials", `{"vendor":"`+vendor+`","secret":"x"}`)
+		})
+	}
 	wg.Wait()
 	app := s.apps[1]
+	if len(app.Credentials) != 3 {
+		t.Errorf("a credential is lost: %+v", app.Credentials)
+	}
 	if l := app.Limits; app.Name != "shop" || app.Admins[0] != "z" || !app.Disabled || app.PushEnabled || app.Language != "zh" || app.Sessions != "many" ||
 		l.PushInterval != 3*time.Second || l.PushesPerDay != 3 || l.KeptPushes != 3 || l.BodyBytes != 3 || app.OldKey != key || app.Key == key {
 		t.Errorf("a change is lost: %+v", app)

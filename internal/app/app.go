@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,11 +24,17 @@ import (
 	"github.com/crier-im/crier/http/rest"
 	"github.com/crier-im/crier/internal/config"
 	"github.com/crier-im/crier/persistence"
+	"github.com/crier-im/crier/vendors"
+	"github.com/crier-im/crier/vendors/vault"
 )
 
 // TokenFile is where the operator's token stands in the data directory when the
 // configuration gives none.
 const TokenFile = "operator.token"
+
+// KeyFile is where the key that seals the secrets of credentials stands in the data directory when the configuration
+// gives none.
+const KeyFile = "vendors.key"
 
 // drainTimeout bounds how long a stop waits for connections beyond the time over
 // which it spreads their closing.
@@ -55,6 +62,11 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 	started := time.Now()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	pool, err := openPool(cfg, registry, opts.Logger)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
 	core, err := OpenCore(ctx, storageConfig(cfg, opts.Logger), clusterConfig(cfg), registry, opts.Logger)
 	if err != nil {
 		return err
@@ -68,7 +80,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
-	server, err := openServer(cfg, core, gate, token, registry, opts.Logger)
+	server, err := openServer(cfg, core, pool, gate, token, registry, opts.Logger)
 	if err != nil {
 		return errors.Join(err, drain(cfg, gate))
 	}
@@ -124,6 +136,48 @@ func clusterConfig(cfg *config.Config) cluster.Config {
 	}
 }
 
+// openPool opens what sends notifications. It comes before the core, which sends with it until it is closed.
+func openPool(cfg *config.Config, r prometheus.Registerer, log *slog.Logger) (*vendors.Pool, error) {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	key, err := vault.LoadKey(cfg.Vendors.Key, filepath.Join(cfg.DataDir, KeyFile))
+	if err != nil {
+		return nil, err
+	}
+	v, err := vault.New(key)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := vendorRoots(cfg.Vendors.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	return vendors.Open(vendors.Options{
+		Vault: v, Logger: log, Registerer: r, Concurrency: cfg.Vendors.Concurrency, APNsEndpoint: cfg.Vendors.APNsEndpoint,
+		FCMEndpoint: cfg.Vendors.FCMEndpoint, FCMTokenURL: cfg.Vendors.FCMTokenURL, RootCAs: roots, WebPushInsecure: cfg.Vendors.WebPushInsecure,
+	}), nil
+}
+
+// vendorRoots returns the system's authorities and those of a file; nil, which means the system's, without a file.
+func vendorRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("vendors.ca_file: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil { // there are none
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("vendors.ca_file: %s holds no certificate in PEM", file)
+	}
+	return roots, nil
+}
+
 func openGateway(cfg *config.Config, service *actors.Service, r prometheus.Registerer, log *slog.Logger) (*gateway.Gateway, error) {
 	limits := gateway.DefaultLimits()
 	if cfg.Gateway.MaxConnections > 0 {
@@ -136,14 +190,14 @@ func openGateway(cfg *config.Config, service *actors.Service, r prometheus.Regis
 	})
 }
 
-func openServer(cfg *config.Config, core *Core, gate *gateway.Gateway, token string, registry *prometheus.Registry, log *slog.Logger) (*crierhttp.Server, error) {
+func openServer(cfg *config.Config, core *Core, pool *vendors.Pool, gate *gateway.Gateway, token string, registry *prometheus.Registry, log *slog.Logger) (*crierhttp.Server, error) {
 	api := rest.New(rest.Config{Service: core.Service, Registerer: registry, Logger: log})
 	return crierhttp.Open(crierhttp.Config{
 		Listen: cfg.HTTP.Listen, TLSCert: cfg.HTTP.TLSCert, TLSKey: cfg.HTTP.TLSKey, AllowPlain: cfg.HTTP.AllowPlain,
 		AdminListen: cfg.Admin.Listen, TrustedProxies: cfg.HTTP.TrustedProxies, Ready: core.Cluster.Ready, Gatherer: registry, Logger: log,
 	}, func(r gin.IRouter) {
 		api.Register(r)
-		operator.New(core.Service, token).Register(r)
+		operator.New(core.Service, pool, token).Register(r)
 		r.GET(gateway.Path, gin.WrapH(gate))
 	})
 }
