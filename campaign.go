@@ -91,4 +91,6 @@ type Audience interface {
 	Total() uint64
 	// Contains reports whether the account with the ordinal is to get the message now.
 	Contains(ordinal uint32) bool
+	// ToNotify returns for how many of them a vendor may have something to do.
+	ToNotify() uint64
 }

@@ -3,7 +3,9 @@ package crier
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 )
 
 // ConditionSpec is the audience of a push as a caller writes it: attributes by
@@ -134,4 +136,54 @@ func (c *Condition) Match(a *Account) bool {
 		return false
 	}
 	return true
+}
+
+// Explain returns the parts of the condition that decided: those that hold where the
+// account matches, those that don't where it does not. names are the app's.
+func (c *Condition) Explain(a *Account, names *AttrNames) (parts []string) {
+	matches := c.Match(a)
+	add := func(holds bool, format string, args ...any) {
+		if holds == matches {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
+	for _, t := range c.TagsAnd {
+		add(a.HasTag(t), tagPart(a.HasTag(t)), t)
+	}
+	for _, t := range c.TagsNot {
+		add(!a.HasTag(t), tagPart(a.HasTag(t)), t)
+	}
+	for _, t := range c.TagsOr {
+		if has := a.HasTag(t); has || !matches && !slices.ContainsFunc(c.TagsOr, a.HasTag) {
+			add(has, tagPart(has), t)
+		}
+	}
+	holds := func(t AttrTerm) bool { return a.Attrs[t.Slot] == t.Value }
+	for _, t := range c.AttrsAnd {
+		add(holds(t), "attribute %s is %q", names.of(t.Slot), a.Attrs[t.Slot])
+	}
+	for _, t := range c.AttrsOr {
+		if h := holds(t); h || !matches && !slices.ContainsFunc(c.AttrsOr, holds) {
+			add(h, "attribute %s is %q", names.of(t.Slot), a.Attrs[t.Slot])
+		}
+	}
+	if matches && len(parts) == 0 {
+		parts = []string{"everyone"}
+	}
+	return parts
+}
+
+func tagPart(has bool) string {
+	if has {
+		return "tag %q"
+	}
+	return "no tag %q"
+}
+
+// of returns the name of a slot, or its number where the app has none.
+func (n *AttrNames) of(slot int) string {
+	if n != nil && n[slot] != "" {
+		return n[slot]
+	}
+	return strconv.Itoa(slot)
 }

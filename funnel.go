@@ -97,7 +97,8 @@ type Attempt struct {
 // VendorTarget is an account that a push is to be notified to.
 type VendorTarget struct {
 	Ordinal uint32
-	Account *Account
+	Account *Account // nil: it has no devices any more
+	Waiting int      // kept messages that it has coming, this one included
 }
 
 // VendorProgress is what has become of some targets of a campaign in a partition.
@@ -113,3 +114,6 @@ type VendorResult struct {
 	Ordinal uint32
 	Reason  string
 }
+
+// ReasonNoDevice is the VendorResult.Reason of an account whose devices have gone since it matched.
+const ReasonNoDevice = "NoDevice"

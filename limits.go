@@ -34,6 +34,7 @@ type Limits struct {
 	SessionsPerUser  int           `json:"sessions_per_user"`  // live sessions an account; one more evicts the oldest
 	InFlightMessages int           `json:"in_flight_messages"` // kept messages sent and not yet acknowledged, a session
 	DevicesPerUser   int           `json:"devices_per_user"`   // devices an account; one more drops the longest registered
+	FallbackAfter    time.Duration `json:"fallback_after"`     // how long a connected account has to acknowledge before vendors are told; zero: they are not
 }
 
 // DefaultLimits are the limits of the service that Crier is compatible with,
@@ -55,6 +56,7 @@ func DefaultLimits() Limits {
 		SessionsPerUser:  10,
 		InFlightMessages: 32,
 		DevicesPerUser:   10,
+		FallbackAfter:    10 * time.Second,
 	}
 }
 

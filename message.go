@@ -122,6 +122,13 @@ type Notification struct {
 	Sound string `json:"sound,omitempty"`
 }
 
+// Notifies reports whether a vendor has something to do for the message: a text to show, or an
+// app to wake. A TIMCustomElem without Desc has neither.
+func (m *Message) Notifies() bool {
+	apns, _ := m.Offline.ApnsOptions() // usable all the same
+	return apns.ContentAvailable || m.Notification(English).Text != ""
+}
+
 // Notification composes the notification of the message: the elements' texts
 // one after another with nothing between, unless OfflinePushInfo has its own. Without
 // OfflinePushInfo, Ext and Sound come from a TIMCustomElem.

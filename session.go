@@ -20,6 +20,12 @@ type Session interface {
 	// Foreground and Background tell where the app is; unread is the badge base.
 	Foreground()
 	Background(unread int)
+	// RegisterDevice registers the device of the connection with a vendor for the account; a token that it gave before
+	// is replaced. done is called once, from any goroutine, with the error that the client is told, or nil
+	// when the registration is durable.
+	RegisterDevice(d Device, done func(error))
+	// Logout ends the session and removes the device that it registered: a vendor notifies it no more.
+	Logout()
 	// Closed tells that the connection has ended.
 	Closed(reason CloseReason)
 }

@@ -262,6 +262,50 @@ func TestConditionMatch(t *testing.T) {
 	}
 }
 
+func TestDevicesOfAnAccount(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1700000000, 0).UTC()
+	var a crier.Account
+	apply := func(c crier.Change) {
+		t.Helper()
+		if _, err := c.Apply(&a, true, now); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(time.Second)
+	}
+	tokens := func() (all []string) {
+		for _, d := range a.Devices {
+			all = append(all, d.Token)
+		}
+		return all
+	}
+	for _, token := range []string{"a", "b", "c", "b", "d"} {
+		apply(crier.Change{Op: crier.OpRegisterDevice, MaxDevices: 3, Device: &crier.Device{Vendor: crier.APNs, Token: token}})
+	}
+	if got := tokens(); !slices.Equal(got, []string{"c", "b", "d"}) {
+		t.Errorf("registered: %v", got)
+	}
+	apply(crier.Change{Op: crier.OpRegisterDevice, Device: &crier.Device{Vendor: crier.FCM, Token: "d"}})
+	apply(crier.Change{Op: crier.OpRemoveDevice, Device: &crier.Device{Vendor: crier.APNs, Token: "d"}})
+	if got := tokens(); !slices.Equal(got, []string{"c", "b", "d"}) || a.Devices[2].Vendor != crier.FCM {
+		t.Errorf("another vendor's: %v", got)
+	}
+	gone := crier.Device{Vendor: crier.APNs, Token: "b", Registered: a.Devices[1].Registered.Add(-time.Second)}
+	apply(crier.Change{Op: crier.OpRemoveDevice, Device: &gone})
+	if len(a.Devices) != 3 {
+		t.Error("a device that was registered after it was gone is removed")
+	}
+	gone.Registered = a.Devices[1].Registered
+	apply(crier.Change{Op: crier.OpRemoveDevice, Device: &gone})
+	if got := tokens(); !slices.Equal(got, []string{"c", "d"}) {
+		t.Errorf("removed: %v", got)
+	}
+	apply(crier.Change{Op: crier.OpKick})
+	if len(a.Devices) != 0 {
+		t.Error("a kick leaves devices")
+	}
+}
+
 func TestChangeApply(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1700000000, 500e6).UTC()
@@ -293,6 +337,10 @@ func TestChangeApply(t *testing.T) {
 		}
 		if c.want != nil {
 			c.want(&want)
+			switch c.change.Op {
+			case crier.OpSetAttrs, crier.OpRemoveAttrs, crier.OpAddTags, crier.OpRemoveTags, crier.OpRemoveAllTags:
+				want.Changed = now
+			}
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", name, got, want)

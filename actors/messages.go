@@ -33,6 +33,29 @@ type (
 		app   crier.AppID
 		tasks []crier.TaskID
 	}
+	// readFunnel reads what became of a campaign here: *crier.Funnel, nil where it is not known.
+	readFunnel struct {
+		app crier.AppID
+		seq uint64
+	}
+	// readCampaign reads a campaign at its home: *crier.Campaign.
+	readCampaign struct {
+		app  crier.AppID
+		task crier.TaskID
+	}
+	// explain tells what became of a campaign for an account: *crier.Explanation.
+	explain struct {
+		campaign *crier.Campaign
+		user     crier.UserID
+	}
+	// claimDevice gives a token to an account, at the token's partition: []crier.UserID, the former owners.
+	claimDevice struct {
+		app     crier.AppID
+		vendor  crier.Vendor
+		token   string
+		user    crier.UserID
+		removed []crier.UserID
+	}
 	// startCampaign evaluates and delivers a campaign in the partition: started.
 	startCampaign struct{ campaign *crier.Campaign }
 	// acceptPush goes to the app's actor: *crier.Campaign.

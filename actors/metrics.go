@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -16,6 +18,7 @@ type Metrics struct {
 	sessions   *prometheus.GaugeVec // by platform
 	users      prometheus.Gauge
 	latency    prometheus.Histogram
+	vendors    *prometheus.HistogramVec
 	unknown    prometheus.Counter
 }
 
@@ -37,10 +40,19 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "crier_online_latency_seconds", Help: "Seconds from the acceptance of a push to the hand-over to a connection, live deliveries only.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
 		}),
+		vendors: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "crier_vendor_latency_seconds", Help: "Seconds from the acceptance of a push to a vendor's acceptance of a notification.",
+			Buckets: prometheus.ExponentialBuckets(0.004, 2, 18),
+		}, []string{"vendor"}),
 		unknown: f.NewCounter(prometheus.CounterOpts{Name: "crier_unknown_messages_total", Help: "Messages that an actor did not understand."}),
 	}
 }
 
 func (m *Metrics) sessionGauge(p crier.Platform) prometheus.Gauge {
 	return m.sessions.WithLabelValues(string(p))
+}
+
+// notified counts a notification that a vendor has taken.
+func (m *Metrics) notified(v crier.Vendor, after time.Duration) {
+	m.vendors.WithLabelValues(string(v)).Observe(after.Seconds())
 }

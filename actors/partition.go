@@ -49,6 +49,8 @@ type Deps struct {
 	Replica   Replica
 	System    SystemReplica
 	Directory Directory
+	Vendors   Vendors
+	Grace     time.Duration // DefaultGrace
 	Metrics   *Metrics
 	Logger    *slog.Logger
 }
@@ -76,6 +78,8 @@ type partition struct {
 	acks      map[crier.AppID][]crier.Ack
 	flushing  bool
 	sweeping  bool
+	notifying map[crier.TaskID]bool // campaigns of which vendors are being told
+	since     time.Time             // when this actor began
 
 	changing      int // commands of changes that are under way
 	changesQueued int // changes of the calls that wait
@@ -118,7 +122,7 @@ func newPartition(d Deps) *partition {
 		users: make(map[userKey]*actor.PID), present: make(map[userKey]*sessionsChanged),
 		online: make(map[crier.AppID]map[uint32]*sessionsChanged), apps: make(map[crier.AppID]*actor.PID),
 		campaigns: make(map[crier.TaskID]*actor.PID), queues: make(map[crier.AppID]*campaignQueue),
-		acks: make(map[crier.AppID][]crier.Ack),
+		acks: make(map[crier.AppID][]crier.Ack), notifying: make(map[crier.TaskID]bool), since: time.Now(),
 	}
 	p.lifetime, p.end = context.WithCancel(context.Background())
 	return p
@@ -159,6 +163,19 @@ func (p *partition) Receive(ctx actor.Context) {
 		p.onReadReports(ctx, m)
 	case startCampaign:
 		p.onStartCampaign(ctx, m)
+	case readFunnel:
+		f, err := p.Replica.Funnel(m.app, m.seq)
+		respond(ctx, f, err)
+	case readCampaign:
+		p.onReadCampaign(ctx, m)
+	case explain:
+		p.onExplain(ctx, m)
+	case claimDevice:
+		p.onClaimDevice(ctx, m)
+	case whoIsConnected:
+		p.onWhoIsConnected(m)
+	case notified:
+		delete(p.notifying, m.task)
 	case acceptPush:
 		ctx.Forward(p.app(ctx, m.request.App))
 	case attachSession:
@@ -193,6 +210,13 @@ func (p *partition) onStarted(ctx actor.Context) {
 	}
 	for _, c := range campaigns {
 		p.onRunCampaign(ctx, runCampaign{c})
+	}
+	work, err := p.Replica.VendorWork()
+	if err != nil {
+		p.log.Error("what vendors are to be told can't be read", "err", err)
+	}
+	for _, c := range work {
+		p.notify(c)
 	}
 }
 
@@ -371,6 +395,40 @@ func (p *partition) onReadReports(ctx actor.Context, m readReports) {
 	respond(ctx, reports, err)
 }
 
+func (p *partition) onReadCampaign(ctx actor.Context, m readCampaign) {
+	c, err := p.Replica.Campaign(m.app, m.task)
+	if err == nil && c == nil {
+		err = crier.Errorf(crier.CodeUnknownTask, "TaskId %s is unknown", crier.Quote(string(m.task)))
+	}
+	respond(ctx, c, err)
+}
+
+func (p *partition) onExplain(ctx actor.Context, m explain) {
+	var names *crier.AttrNames
+	if app := p.System.App(m.campaign.App); app != nil {
+		names = &app.AttrNames
+	}
+	e, err := p.Replica.Explain(m.campaign, m.user, names)
+	respond(ctx, e, err)
+}
+
+func (p *partition) onClaimDevice(ctx actor.Context, m claimDevice) {
+	sender := ctx.Sender()
+	ok := p.command(func(c context.Context) func(actor.Context) {
+		former, err := p.Replica.ClaimDevice(c, m.app, m.vendor, m.token, m.user, m.removed)
+		return func(ctx actor.Context) {
+			if err != nil {
+				ctx.Send(sender, failed{err})
+				return
+			}
+			ctx.Send(sender, former)
+		}
+	})
+	if !ok {
+		ctx.Respond(failed{errBusy})
+	}
+}
+
 func respond(ctx actor.Context, answer any, err error) {
 	if err != nil {
 		answer = failed{err}
@@ -463,16 +521,35 @@ func (p *partition) onCampaignStarted(ctx actor.Context, s *campaignStart, audie
 	}
 	p.Metrics.matched.Add(float64(audience.Total()))
 	var message *deliver
+	var online []uint32
 	for ordinal, at := range p.online[s.campaign.App] {
 		if !audience.Contains(ordinal) {
 			continue
 		}
+		online = append(online, ordinal)
 		if message == nil {
 			message = &deliver{crier.NewDelivery(s.campaign, p.language(s.campaign.App))}
 		}
 		ctx.Send(at.pid, message)
 	}
 	ctx.Send(s.sender, started{audience.Total()})
+	p.recordOnline(s.campaign, online)
+	if audience.ToNotify() > 0 {
+		p.notify(s.campaign)
+	}
+}
+
+// recordOnline stores who was connected, for reports and explanations; receivers don't wait for it.
+func (p *partition) recordOnline(c *crier.Campaign, online []uint32) {
+	if len(online) == 0 {
+		return
+	}
+	p.command(func(ctx context.Context) func(actor.Context) {
+		if err := p.Replica.RecordOnline(ctx, c.App, c.Seq, online); err != nil && !errors.Is(err, context.Canceled) {
+			p.log.Warn("who was connected could not be stored", "task", c.Task, "err", err)
+		}
+		return func(actor.Context) {}
+	})
 }
 
 func (p *partition) language(app crier.AppID) crier.Language {

@@ -43,6 +43,25 @@ type Replica interface {
 	// Unfinished returns the campaigns that live here and are not StatusDone, by app and Seq.
 	Unfinished() ([]*crier.Campaign, error)
 
+	// Campaign returns a campaign that lives here, nil where there is none.
+	Campaign(app crier.AppID, task crier.TaskID) (*crier.Campaign, error)
+
+	// RecordOnline stores who was connected when a campaign came.
+	RecordOnline(ctx context.Context, app crier.AppID, seq uint64, ordinals []uint32) error
+	// ClaimDevice gives a token to an account and returns who had it before and may have it still, without those in
+	// removed: only at the token's partition.
+	ClaimDevice(ctx context.Context, app crier.AppID, vendor crier.Vendor, token string, user crier.UserID, removed []crier.UserID) ([]crier.UserID, error)
+	// VendorWork returns the campaigns with accounts here that may need a notification still, in no order.
+	VendorWork() ([]*crier.Campaign, error)
+	// VendorTargets returns up to limit of them with an ordinal over after, ascending; -1: from the first.
+	VendorTargets(app crier.AppID, seq uint64, after int64, limit int) ([]crier.VendorTarget, error)
+	// VendorProgress stores what has become of some.
+	VendorProgress(ctx context.Context, app crier.AppID, p *crier.VendorProgress) error
+	// Funnel returns what became of those who matched here; nil where it is not known.
+	Funnel(app crier.AppID, seq uint64) (*crier.Funnel, error)
+	// Explain returns what became of a campaign for an account of this partition.
+	Explain(c *crier.Campaign, user crier.UserID, names *crier.AttrNames) (*crier.Explanation, error)
+
 	// NextExpiry returns when Sweep will next have something to forget; zero: nothing.
 	NextExpiry() time.Time
 	// Sweep forgets what has expired: mailboxes, used MsgRandoms, old reports.
@@ -62,6 +81,15 @@ type SystemReplica interface {
 	UpdateApp(ctx context.Context, app *crier.App) error
 	// SetAttrNames sets the names of slots; CodeBadAttr as crier.AttrNames.With.
 	SetAttrNames(ctx context.Context, id crier.AppID, set map[int]string) error
+}
+
+// Vendors brings notifications to devices. Safe for concurrent use.
+type Vendors interface {
+	// Send blocks until the vendor has answered or ctx ends, and tries once.
+	Send(ctx context.Context, app *crier.App, p *crier.DevicePush) crier.Outcome
+	// CheckDevice checks a registration and fills in what the app's credentials leave no choice of. Errors carry
+	// CodeBadParameter and name the field.
+	CheckDevice(app *crier.App, d crier.Device) (crier.Device, error)
 }
 
 // Directory finds virtual actors. Request sends msg to the actor with that kind and

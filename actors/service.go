@@ -20,6 +20,7 @@ const callTimeout = 2900 * time.Millisecond
 type Service struct {
 	dir     Directory
 	system  SystemReplica
+	vendors Vendors
 	actors  *actor.ActorSystem
 	metrics *Metrics
 	log     *slog.Logger
@@ -27,8 +28,8 @@ type Service struct {
 }
 
 // NewService returns a front door. system serves reads only; changes go through dir.
-func NewService(dir Directory, system SystemReplica, actors *actor.ActorSystem, m *Metrics, log *slog.Logger) *Service {
-	return &Service{dir: dir, system: system, actors: actors, metrics: m, log: log.With("component", "service")}
+func NewService(dir Directory, system SystemReplica, vendors Vendors, actors *actor.ActorSystem, m *Metrics, log *slog.Logger) *Service {
+	return &Service{dir: dir, system: system, vendors: vendors, actors: actors, metrics: m, log: log.With("component", "service")}
 }
 
 // App returns an app, nil where there is none.
@@ -173,7 +174,7 @@ func (s *Service) Connect(ctx context.Context, login crier.Login, conn crier.Con
 	}
 	root := s.actors.Root
 	pid := root.Spawn(actor.PropsFromProducer(func() actor.Actor {
-		return &session{dir: s.dir, metrics: s.metrics, log: s.log, login: login, conn: conn}
+		return &session{service: s, dir: s.dir, metrics: s.metrics, log: s.log, login: login, conn: conn}
 	}))
 	answer, err := s.dir.Request(ctx, crier.KindUser, crier.UserIdentity(login.App, login.User), attachSession{login: login, session: pid})
 	if err != nil {

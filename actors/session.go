@@ -21,6 +21,7 @@ const (
 
 // session is the actor of one connection, on the node that terminates it.
 type session struct {
+	service *Service
 	dir     Directory
 	metrics *Metrics
 	log     *slog.Logger
@@ -34,6 +35,8 @@ type session struct {
 	begun   bool              // Connect has returned
 	state   *moveSession      // what the client said last of foreground and background
 	ending  bool
+	device  *crier.Device      // that the client has registered
+	pending *registration      // the last that was begun
 	cancel  context.CancelFunc // of an attempt to attach again
 }
 
@@ -48,6 +51,25 @@ type reattached struct {
 
 // closed is the end of the connection.
 type closed struct{}
+
+// registerDevice is what the client said of its device.
+type registerDevice struct {
+	device crier.Device
+	done   func(error)
+}
+
+// deviceRegistered is a registration that is durable.
+type deviceRegistered struct{ device crier.Device }
+
+// registration is one that was begun; over is closed when it has come to its end.
+type registration struct {
+	vendor crier.Vendor
+	token  string
+	over   chan struct{}
+}
+
+// logout is the client's last word.
+type logout struct{}
 
 // Receive takes one message.
 func (s *session) Receive(ctx actor.Context) {
@@ -66,8 +88,13 @@ func (s *session) Receive(ctx actor.Context) {
 	case acknowledge:
 		s.onAcknowledge(ctx, m)
 	case moveSession:
-		s.state = &m
-		s.toUser(ctx, m)
+		s.onMove(ctx, m)
+	case registerDevice:
+		s.onRegisterDevice(ctx, m)
+	case deviceRegistered:
+		s.device = &m.device
+	case logout:
+		s.onLogout(ctx)
 	case closeSession:
 		s.conn.Close(m.reason)
 		s.onClosed(ctx)
@@ -116,6 +143,58 @@ func (s *session) onAcknowledge(ctx actor.Context, m acknowledge) {
 	}
 	m.take(&s.unacked)
 	ctx.Send(s.user, m)
+}
+
+// onMove tells where the app is. The unread count of one that goes to the background is the base of its device's badge.
+func (s *session) onMove(ctx actor.Context, m moveSession) {
+	s.state = &m
+	s.toUser(ctx, m)
+	if m.background && s.device != nil && s.device.BadgeBase != m.unread {
+		d := *s.device
+		d.BadgeBase = m.unread
+		s.onRegisterDevice(ctx, registerDevice{d, func(err error) {
+			if err != nil {
+				s.log.Debug("the base of a badge could not be stored", "err", err)
+			}
+		}})
+	}
+}
+
+// onRegisterDevice registers the device of the connection. A token that it gave before and is another now is removed.
+func (s *session) onRegisterDevice(ctx actor.Context, m registerDevice) {
+	app := s.service.App(s.login.App)
+	if app == nil {
+		m.done(crier.Errorf(crier.CodeUnknownApp, "there is no app %d", s.login.App))
+		return
+	}
+	m.device.Platform = s.login.Platform
+	old, self, root := s.device, ctx.Self(), ctx.ActorSystem().Root
+	pending := &registration{m.device.Vendor, m.device.Token, make(chan struct{})}
+	s.pending = pending
+	go func() { // ends within callTimeout, twice
+		defer close(pending.over)
+		d, err := s.service.RegisterDevice(context.Background(), app, s.login.User, m.device)
+		if err == nil && old != nil && !old.Same(&d) {
+			err = s.service.RemoveDevice(context.Background(), app.ID, s.login.User, old.Vendor, old.Token)
+		}
+		if err == nil {
+			root.Send(self, deviceRegistered{d})
+		}
+		m.done(err)
+	}()
+}
+
+// onLogout ends the session for good: its device gets nothing any more, also where its registration is under way.
+func (s *session) onLogout(ctx actor.Context) {
+	if r := s.pending; r != nil {
+		go func() { // ends within callTimeout, three times
+			<-r.over
+			if err := s.service.RemoveDevice(context.Background(), s.login.App, s.login.User, r.vendor, r.token); err != nil {
+				s.log.Warn("the device of a logout could not be removed", "app", s.login.App, "err", err)
+			}
+		}()
+	}
+	s.onClosed(ctx)
 }
 
 func (s *session) toUser(ctx actor.Context, msg any) {
@@ -197,6 +276,14 @@ func (h sessionHandle) Foreground() { h.root.Send(h.pid, moveSession{session: h.
 func (h sessionHandle) Background(unread int) {
 	h.root.Send(h.pid, moveSession{session: h.id, background: true, unread: unread})
 }
+
+// RegisterDevice is crier.Session's.
+func (h sessionHandle) RegisterDevice(d crier.Device, done func(error)) {
+	h.root.Send(h.pid, registerDevice{d, done})
+}
+
+// Logout is crier.Session's.
+func (h sessionHandle) Logout() { h.root.Send(h.pid, logout{}) }
 
 // Closed ends the session.
 func (h sessionHandle) Closed(crier.CloseReason) { h.root.Send(h.pid, closed{}) }

@@ -18,6 +18,8 @@ const (
 	userIdle = 30 * time.Second
 	// mailboxPage is how many messages are read from the mailbox at a time.
 	mailboxPage = 32
+	// fromMailbox and fromLive are the labels of deliveries.
+	fromMailbox, fromLive = "mailbox", "live"
 	// onlineMost bounds the messages for online accounts that wait while a session catches up with
 	// its mailbox. One more, and the session is closed as slow: they would be lost in silence.
 	onlineMost = 256
@@ -52,6 +54,8 @@ type userSession struct {
 	cursor uint64
 	// unacked are the kept messages that were sent and not acknowledged, ascending.
 	unacked []uint64
+	// mailboxTo is the last campaign that came from the mailbox: what is acknowledged up to it came later than live.
+	mailboxTo uint64
 	// caughtUp: the mailbox has nothing over cursor; new kept messages are sent as they come.
 	caughtUp bool
 	// waiting are messages for online accounts that came before the session had caught up, ascending.
@@ -225,7 +229,7 @@ func (u *user) catchUp(ctx actor.Context, s *userSession) {
 		for _, c := range page {
 			u.sendWaiting(ctx, s, c.Seq)
 			if c.Expires().After(time.Now()) {
-				u.send(ctx, s, crier.NewDelivery(c, u.language()), "mailbox")
+				u.send(ctx, s, crier.NewDelivery(c, u.language()), fromMailbox)
 			}
 			s.cursor = max(s.cursor, c.Seq)
 		}
@@ -254,7 +258,7 @@ func (u *user) sendWaiting(ctx actor.Context, s *userSession, before uint64) {
 		d := s.waiting[0]
 		s.waiting = s.waiting[1:]
 		if d.Seq > s.cursor {
-			u.send(ctx, s, d, "live")
+			u.send(ctx, s, d, fromLive)
 		}
 	}
 }
@@ -264,6 +268,9 @@ func (u *user) send(ctx actor.Context, s *userSession, d *crier.Delivery, from s
 	s.cursor = d.Seq
 	if d.Kept {
 		s.unacked = append(s.unacked, d.Seq)
+	}
+	if from == fromMailbox {
+		s.mailboxTo = d.Seq
 	}
 	u.Metrics.deliveries.WithLabelValues(from).Inc()
 	ctx.Send(s.pid, d)
@@ -275,7 +282,7 @@ func (u *user) onDeliver(ctx actor.Context, d *crier.Delivery) {
 		switch {
 		case d.Seq <= s.cursor: // was in what the mailbox gave
 		case s.caughtUp && (!d.Kept || len(s.unacked) < u.inFlight()):
-			u.send(ctx, s, d, "live")
+			u.send(ctx, s, d, fromLive)
 		case d.Kept:
 			s.caughtUp = false // it is in the mailbox; an acknowledgement will make room
 		case len(s.waiting) >= onlineMost:
@@ -296,7 +303,7 @@ func (u *user) onAcknowledge(ctx actor.Context, m acknowledge) {
 	}
 	acked := m.take(&s.unacked)
 	for _, seq := range acked {
-		ctx.Send(u.parent, acknowledged{u.key.app, crier.Ack{Seq: seq, Ordinal: u.ordinal}})
+		ctx.Send(u.parent, acknowledged{u.key.app, crier.Ack{Seq: seq, Ordinal: u.ordinal, Later: seq <= s.mailboxTo}})
 	}
 	u.catchUp(ctx, s)
 }

@@ -31,9 +31,13 @@ var dayZone = time.FixedZone("UTC+8", 8*60*60)
 
 // Audience is whom a campaign matched. It implements crier.Audience.
 type Audience struct {
-	total   uint64
-	ordinal *roaring.Bitmap
+	total    uint64
+	ordinal  *roaring.Bitmap
+	toNotify uint64
 }
+
+// ToNotify returns for how many a vendor may have something to do.
+func (a *Audience) ToNotify() uint64 { return a.toNotify }
 
 // Total returns how many accounts matched.
 func (a *Audience) Total() uint64 { return a.total }
@@ -57,27 +61,28 @@ func (m *Machine) startCampaign(c *crier.Campaign) any {
 	state.seq = c.Seq
 	m.put(m.keys.app(kindSeq, c.App), encodeUint64(c.Seq))
 	m.putUntil(m.keys.seq(kindTotal, c.App, c.Seq), encodeUint64(audience.total), m.now().Add(keepTotals))
+	funnel := &logv1.Funnel{Matched: audience.total, Kept: c.Kept()}
 	if c.Kept() && !matched.IsEmpty() && c.Expires().After(m.now()) {
-		m.keep(state, c, matched.Clone())
+		audience.toNotify = m.keep(state, c, matched.Clone(), funnel)
 	}
+	m.remember(state, c, matched, funnel)
 	return audience
 }
 
-// keep stores a message once, and who has it coming.
-func (m *Machine) keep(state *appState, c *crier.Campaign, matched *roaring.Bitmap) {
-	x := &mail{seq: c.Seq, expires: c.Expires().UnixMilli(), remaining: matched}
+// keep stores a message once, who has it coming, and who of them may get a notification.
+func (m *Machine) keep(state *appState, c *crier.Campaign, matched *roaring.Bitmap, funnel *logv1.Funnel) (toNotify uint64) {
+	x := &mail{seq: c.Seq, expires: c.Expires().UnixMilli(), remaining: matched, todo: roaring.New()}
+	if funnel.Vendor = !c.Message.Offline.NoVendor && c.Message.Notifies(); funnel.GetVendor() {
+		x.todo = roaring.And(matched, state.index.devices)
+		toNotify = x.todo.GetCardinality()
+		funnel.NoDevice = funnel.GetMatched() - toNotify
+	}
 	state.mail = append(state.mail, x)
 	m.put(m.keys.seq(kindExpires, c.App, c.Seq), encodeUint64(uint64(x.expires)))
 	m.putUntil(m.keys.seq(kindMessage, c.App, c.Seq), marshal(wire.FromCampaign(c)), c.Expires())
-	last := uint32(0)
-	for it := matched.Iterator(); it.HasNext(); {
-		last = it.Next() / chunks
-		m.writeRemaining(c.App, state, x, uint16(last))
-		if last == chunks-1 {
-			break
-		}
-		it.AdvanceIfNeeded((last + 1) * chunks)
-	}
+	chunksOf(matched, func(chunk uint16) { m.writeChunk(kindRemaining, c.App, x, chunk) })
+	chunksOf(x.todo, func(chunk uint16) { m.writeChunk(kindTodo, c.App, x, chunk) })
+	return toNotify
 }
 
 // repeatCampaign answers a campaign that was started before: with its total, and
@@ -92,7 +97,7 @@ func (m *Machine) repeatCampaign(state *appState, c *crier.Campaign) any {
 		return internal(err)
 	}
 	if _, x := state.find(c.Seq); x != nil {
-		audience.ordinal = x.remaining.Clone()
+		audience.ordinal, audience.toNotify = x.remaining.Clone(), x.todo.GetCardinality()
 	}
 	return audience
 }
@@ -104,30 +109,61 @@ func (m *Machine) putUntil(key, value []byte, until time.Time) {
 }
 
 // acknowledge clears the bits of accounts that have a message, and writes each
-// chunk once.
+// chunk once. Who has it needs no notification any more.
 func (m *Machine) acknowledge(c *logv1.Acknowledge) any {
 	app := crier.AppID(c.GetApp())
 	state := m.app(app)
-	if len(c.GetSeqs()) != len(c.GetOrdinals()) {
+	if len(c.GetSeqs()) != len(c.GetOrdinals()) || len(c.GetLater()) > 0 && len(c.GetLater()) != len(c.GetSeqs()) {
 		return crier.Errorf(crier.CodeInternal, "acknowledgements are malformed")
 	}
 	type place struct {
 		mail  *mail
 		chunk uint16
 	}
-	var dirty []place
+	type acked struct{ live, later, notNeeded uint64 }
+	var dirty, dirtyTodo []place
+	counts := make(map[uint64]*acked)
+	var order []uint64
 	for i, seq := range c.GetSeqs() {
 		ordinal := c.GetOrdinals()[i]
-		if _, x := state.find(seq); x != nil && x.remaining.CheckedRemove(ordinal) {
-			dirty = append(dirty, place{x, uint16(ordinal / chunks)})
+		_, x := state.find(seq)
+		if x == nil || !x.remaining.CheckedRemove(ordinal) {
+			continue
+		}
+		n := counts[seq]
+		if n == nil {
+			n = new(acked)
+			counts[seq], order = n, append(order, seq)
+		}
+		if len(c.GetLater()) > 0 && c.GetLater()[i] {
+			n.later++
+		} else {
+			n.live++
+		}
+		p := place{x, uint16(ordinal / chunks)}
+		if !slices.Contains(dirty, p) {
+			dirty = append(dirty, p)
+		}
+		if x.todo.CheckedRemove(ordinal) {
+			n.notNeeded++
+			if !slices.Contains(dirtyTodo, p) {
+				dirtyTodo = append(dirtyTodo, p)
+			}
 		}
 	}
-	done := make(map[place]bool, len(dirty))
-	for _, d := range dirty {
-		if !done[d] {
-			done[d] = true
-			m.writeRemaining(app, state, d.mail, d.chunk)
-		}
+	for _, seq := range order {
+		n := counts[seq]
+		m.count(app, seq, func(f *logv1.Funnel) {
+			f.Acknowledged += n.live
+			f.Later += n.later
+			f.NotNeeded += n.notNeeded
+		})
+	}
+	for _, p := range dirtyTodo {
+		m.writeChunk(kindTodo, app, p.mail, p.chunk)
+	}
+	for _, p := range dirty {
+		m.writeRemaining(app, state, p.mail, p.chunk)
 	}
 	return nil
 }
@@ -314,6 +350,8 @@ func (m *Machine) expire(key []byte) error {
 	case kindMessage:
 		app := keyApp(key)
 		m.forgetMail(app, m.app(app), keySeq(key))
+	case kindFunnel:
+		return m.forgetExplanation(keyApp(key), keySeq(key))
 	case kindRandom:
 		var random logv1.Random
 		if err := m.getProto(key, &random); err != nil {

@@ -77,11 +77,12 @@ func (p posting) bitmap() *roaring.Bitmap {
 // has which tag and attribute value. The owner guards it.
 type index struct {
 	all      *roaring.Bitmap
+	devices  *roaring.Bitmap // who has registered one
 	postings map[term]posting
 }
 
 func newIndex() *index {
-	return &index{all: roaring.New(), postings: make(map[term]posting)}
+	return &index{all: roaring.New(), devices: roaring.New(), postings: make(map[term]posting)}
 }
 
 func (x *index) add(t term, ordinal uint32) { x.postings[t] = x.postings[t].with(ordinal) }
@@ -105,6 +106,12 @@ func (x *index) change(old, now *crier.Account) {
 		now = &crier.Account{Ordinal: old.Ordinal}
 	} else {
 		x.all.Add(now.Ordinal)
+	}
+	switch {
+	case len(now.Devices) > 0 && len(old.Devices) == 0:
+		x.devices.Add(now.Ordinal)
+	case len(now.Devices) == 0 && len(old.Devices) > 0:
+		x.devices.Remove(now.Ordinal)
 	}
 	for _, t := range old.Tags {
 		if !now.HasTag(t) {
@@ -186,6 +193,7 @@ func or(bitmaps []*roaring.Bitmap) *roaring.Bitmap {
 // compact shrinks the bitmaps, after many changes.
 func (x *index) compact() {
 	x.all.RunOptimize()
+	x.devices.RunOptimize()
 	for _, p := range x.postings {
 		if p.many != nil {
 			p.many.RunOptimize()

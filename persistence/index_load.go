@@ -11,6 +11,7 @@ const (
 	fieldOrdinal protowire.Number = 1
 	fieldAttrs   protowire.Number = 4
 	fieldTags    protowire.Number = 5
+	fieldDevices protowire.Number = 9
 )
 
 // load adds an account from its record. It reads the few fields that count
@@ -18,7 +19,7 @@ const (
 func (x *index) load(record []byte) error {
 	var ordinal uint32
 	var terms [16]term
-	found, slot := terms[:0], 0
+	found, slot, devices := terms[:0], 0, false
 	for b := record; len(b) > 0; {
 		number, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -26,6 +27,8 @@ func (x *index) load(record []byte) error {
 		}
 		b = b[n:]
 		switch {
+		case number == fieldDevices:
+			devices = true
 		case number == fieldOrdinal && kind == protowire.VarintType:
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
@@ -53,6 +56,9 @@ func (x *index) load(record []byte) error {
 		b = b[n:]
 	}
 	x.all.Add(ordinal)
+	if devices {
+		x.devices.Add(ordinal)
+	}
 	for _, t := range found {
 		x.add(t, ordinal)
 	}

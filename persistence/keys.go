@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 
 	"github.com/crier-im/crier"
@@ -18,6 +19,12 @@ const (
 	kindMessage   = 'c' // app, seq: typesv1.Campaign, while somebody has it coming
 	kindExpires   = 'q' // app, seq: when kindMessage ends
 	kindRemaining = 'b' // app, seq, chunk: who has it coming, of 65536 ordinals
+	kindTodo      = 'w' // app, seq, chunk: who may still get a notification, of 65536 ordinals
+	kindFunnel    = 'f' // app, seq: logv1.Funnel
+	kindMatched   = 'e' // app, seq, part, chunk: who matched, for explanations
+	kindAttempts  = 'g' // app, seq, number: logv1.Attempts
+	kindHolder    = 'd' // app, ordinal: the name of an account with devices
+	kindOwner     = 'o' // app, hash of vendor and token: logv1.Owner
 	kindHome      = 'h' // app: logv1.Home
 	kindRandom    = 'r' // app, MsgRandom: logv1.Random
 	kindTask      = 'j' // app, seq: typesv1.Campaign, for reports and unfinished work
@@ -51,8 +58,25 @@ func (p keyBuilder) random(app crier.AppID, random uint32) []byte {
 	return binary.BigEndian.AppendUint32(p.app(kindRandom, app), random)
 }
 
-func (p keyBuilder) chunk(app crier.AppID, seq uint64, chunk uint16) []byte {
-	return binary.BigEndian.AppendUint16(p.seq(kindRemaining, app, seq), chunk)
+func (p keyBuilder) chunk(kind byte, app crier.AppID, seq uint64, chunk uint16) []byte {
+	return binary.BigEndian.AppendUint16(p.seq(kind, app, seq), chunk)
+}
+
+func (p keyBuilder) matched(app crier.AppID, seq uint64, part byte, chunk uint16) []byte {
+	return binary.BigEndian.AppendUint16(append(p.seq(kindMatched, app, seq), part), chunk)
+}
+
+func (p keyBuilder) attempts(app crier.AppID, seq uint64, n uint32) []byte {
+	return binary.BigEndian.AppendUint32(p.seq(kindAttempts, app, seq), n)
+}
+
+func (p keyBuilder) holder(app crier.AppID, ordinal uint32) []byte {
+	return binary.BigEndian.AppendUint32(p.app(kindHolder, app), ordinal)
+}
+
+func (p keyBuilder) owner(app crier.AppID, vendor, token string) []byte {
+	sum := sha256.Sum256([]byte(vendor + "\x00" + token))
+	return append(p.app(kindOwner, app), sum[:16]...)
 }
 
 // due is the key that makes Sweep look at target at the time, in Unix milliseconds.

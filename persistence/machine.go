@@ -50,6 +50,7 @@ type mail struct {
 	seq       uint64
 	expires   int64 // Unix milliseconds
 	remaining *roaring.Bitmap
+	todo      *roaring.Bitmap // who may still get a notification: some of remaining
 }
 
 type keptFor struct {
@@ -87,6 +88,7 @@ func (m *Machine) reload() error {
 			{kindSeq, func(k, v []byte) (err error) { m.app(keyApp(k)).seq, err = decodeUint64(v); return err }},
 			{kindExpires, m.loadMail},
 			{kindRemaining, m.loadRemaining},
+			{kindTodo, m.loadRemaining},
 			{kindOpen, func(k, _ []byte) error { a := m.app(keyApp(k)); a.open = append(a.open, keySeq(k)); return nil }},
 			{kindKept, m.loadKept},
 		} {
@@ -130,7 +132,7 @@ func (m *Machine) loadAccount(k, v []byte) error {
 func (m *Machine) loadMail(k, v []byte) error {
 	until, err := decodeUint64(v)
 	a := m.app(keyApp(k))
-	a.mail = append(a.mail, &mail{seq: keySeq(k), expires: int64(until), remaining: roaring.New()})
+	a.mail = append(a.mail, &mail{seq: keySeq(k), expires: int64(until), remaining: roaring.New(), todo: roaring.New()})
 	return err
 }
 
@@ -140,7 +142,11 @@ func (m *Machine) loadRemaining(k, v []byte) error {
 		return err
 	}
 	if _, mail := m.app(keyApp(k)).find(keySeq(k)); mail != nil {
-		mail.remaining.Or(part)
+		if k[offApp-1] == kindTodo {
+			mail.todo.Or(part)
+		} else {
+			mail.remaining.Or(part)
+		}
 	}
 	return nil
 }
@@ -181,6 +187,12 @@ func (m *Machine) apply(cmd *logv1.Command) any {
 		return m.recordProgress(c.RecordProgress)
 	case *logv1.Command_Sweep:
 		return m.sweep()
+	case *logv1.Command_ClaimDevice:
+		return m.claimDevice(c.ClaimDevice)
+	case *logv1.Command_VendorProgress:
+		return m.vendorProgress(c.VendorProgress)
+	case *logv1.Command_RecordOnline:
+		return m.recordOnline(c.RecordOnline)
 	default:
 		return crier.Errorf(crier.CodeInternal, "a command of the system group came to partition %s", m.group)
 	}
@@ -264,6 +276,7 @@ func (m *Machine) writeAccount(state *appState, old, now *crier.Account) {
 	if old != nil && (now == nil || now.Ordinal != old.Ordinal) {
 		state.index.change(old, nil)
 		m.forgetOrdinal(old.App, state, old.Ordinal)
+		m.writeHolder(old, nil)
 		if now == nil {
 			m.delete(m.keys.account(old.App, old.User))
 			m.recent.Remove(accountKey{old.App, old.User})
@@ -274,34 +287,61 @@ func (m *Machine) writeAccount(state *appState, old, now *crier.Account) {
 		return
 	}
 	state.index.change(old, now)
+	m.writeHolder(old, now)
 	m.recent.Add(accountKey{now.App, now.User}, now)
 	p := wire.FromAccount(now)
 	p.User = "" // the key says it
 	m.putProto(m.keys.account(now.App, now.User), p)
 }
 
-// forgetOrdinal empties the mailbox of an ordinal.
-func (m *Machine) forgetOrdinal(app crier.AppID, state *appState, ordinal uint32) {
-	for _, mail := range slices.Clone(state.mail) {
-		if mail.remaining.CheckedRemove(ordinal) {
-			m.writeRemaining(app, state, mail, uint16(ordinal/chunks))
-		}
+// writeHolder keeps the names of accounts with devices by their ordinals.
+func (m *Machine) writeHolder(old, now *crier.Account) {
+	had, has := old != nil && len(old.Devices) > 0, now != nil && len(now.Devices) > 0
+	switch {
+	case has && !had:
+		m.put(m.keys.holder(now.App, now.Ordinal), []byte(now.User))
+	case had && !has:
+		m.delete(m.keys.holder(old.App, old.Ordinal))
 	}
 }
 
-// writeRemaining stores one chunk of who has a campaign coming, and forgets the
-// campaign when nobody has.
-func (m *Machine) writeRemaining(app crier.AppID, state *appState, x *mail, chunk uint16) {
+// forgetOrdinal empties the mailbox of an ordinal.
+func (m *Machine) forgetOrdinal(app crier.AppID, state *appState, ordinal uint32) {
+	for _, x := range slices.Clone(state.mail) {
+		if !x.remaining.CheckedRemove(ordinal) {
+			continue
+		}
+		noted := x.todo.CheckedRemove(ordinal)
+		m.count(app, x.seq, func(f *logv1.Funnel) {
+			f.Deleted++
+			if noted {
+				f.VendorDeleted++
+			}
+		})
+		if noted {
+			m.writeChunk(kindTodo, app, x, uint16(ordinal/chunks))
+		}
+		m.writeRemaining(app, state, x, uint16(ordinal/chunks))
+	}
+}
+
+// writeChunk stores one chunk of a campaign's bitmap, and reports whether it is empty.
+func (m *Machine) writeChunk(kind byte, app crier.AppID, x *mail, chunk uint16) (empty bool) {
+	of := x.remaining
+	if kind == kindTodo {
+		of = x.todo
+	}
+	return m.putChunk(m.keys.chunk(kind, app, x.seq, chunk), of, chunk)
+}
+
+// putChunk stores 65536 ordinals of a bitmap under a key; none is no record.
+func (m *Machine) putChunk(key []byte, of *roaring.Bitmap, chunk uint16) (empty bool) {
 	part := roaring.New()
 	part.AddRange(uint64(chunk)*chunks, (uint64(chunk)+1)*chunks)
-	part.And(x.remaining)
-	key := m.keys.chunk(app, x.seq, chunk)
+	part.And(of)
 	if part.IsEmpty() {
 		m.delete(key)
-		if x.remaining.IsEmpty() {
-			m.forgetMail(app, state, x.seq)
-		}
-		return
+		return true
 	}
 	part.RunOptimize()
 	v, err := part.ToBytes()
@@ -309,6 +349,27 @@ func (m *Machine) writeRemaining(app crier.AppID, state *appState, x *mail, chun
 		panic("persistence: " + err.Error()) // writes to memory only
 	}
 	m.put(key, v)
+	return false
+}
+
+// writeRemaining stores one chunk of who has a campaign coming, and forgets the
+// campaign when nobody has.
+func (m *Machine) writeRemaining(app crier.AppID, state *appState, x *mail, chunk uint16) {
+	if m.writeChunk(kindRemaining, app, x, chunk) && x.remaining.IsEmpty() {
+		m.forgetMail(app, state, x.seq)
+	}
+}
+
+// chunksOf calls visit with each chunk in which the bitmap has something.
+func chunksOf(b *roaring.Bitmap, visit func(chunk uint16)) {
+	for it := b.Iterator(); it.HasNext(); {
+		chunk := it.Next() / chunks
+		visit(uint16(chunk))
+		if chunk == chunks-1 {
+			return
+		}
+		it.AdvanceIfNeeded((chunk + 1) * chunks)
+	}
 }
 
 // forgetMail forgets a kept campaign: nobody has it coming, or its time is over.
@@ -317,14 +378,14 @@ func (m *Machine) forgetMail(app crier.AppID, state *appState, seq uint64) {
 	if x == nil {
 		return
 	}
-	for it := x.remaining.Iterator(); it.HasNext(); {
-		chunk := uint64(it.Next() / chunks)
-		m.delete(m.keys.chunk(app, seq, uint16(chunk)))
-		it.AdvanceIfNeeded(uint32(min((chunk+1)*chunks, 1<<32-1)))
-		if chunk == chunks-1 {
-			break
-		}
+	if waiting, todo := x.remaining.GetCardinality(), x.todo.GetCardinality(); waiting > 0 {
+		m.count(app, seq, func(f *logv1.Funnel) {
+			f.Expired += waiting
+			f.VendorExpired += todo
+		})
 	}
+	chunksOf(x.remaining, func(chunk uint16) { m.delete(m.keys.chunk(kindRemaining, app, seq, chunk)) })
+	chunksOf(x.todo, func(chunk uint16) { m.delete(m.keys.chunk(kindTodo, app, seq, chunk)) })
 	state.mail = slices.Delete(state.mail, i, i+1)
 	due := m.keys.due(x.expires, m.keys.seq(kindMessage, app, seq))
 	for _, key := range [][]byte{m.keys.seq(kindMessage, app, seq), m.keys.seq(kindExpires, app, seq), due} {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -126,15 +127,36 @@ func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
 		entries = append(entries, &raft.Log{Index: uint64(len(entries) + 1), Term: 1 + uint64(len(entries)/100), Type: raft.LogCommand, Data: marshal(cmd)})
 	}
 	var tasks []crier.TaskID
+	recent := func() uint64 { return seq - min(seq, uint64(random.IntN(3))) }
+	ordinal := func() uint32 { return uint32(random.IntN(60 + n/3)) }
 	for range n {
 		user := crier.UserID(fmt.Sprintf("u%d", random.IntN(50)))
-		switch random.IntN(10) {
+		switch random.IntN(13) {
+		case 10:
+			add(&logv1.Command{Body: &logv1.Command_ClaimDevice{ClaimDevice: &logv1.ClaimDevice{App: uint32(testApp), Vendor: "apns", Token: fmt.Sprint(random.IntN(3)), User: string(user), Removed: []string{"u1"}}}})
+		case 11:
+			v := &logv1.VendorProgress{App: uint32(testApp), Seq: recent()}
+			for range 60 {
+				ordinal := ordinal()
+				v.Done = append(v.Done, &logv1.VendorResult{Ordinal: ordinal, Reason: []string{"", "", "Unregistered", crier.ReasonNoDevice}[random.IntN(4)]})
+				v.Attempts = append(v.Attempts, &logv1.Attempt{Ordinal: ordinal, TimeMs: now.UnixMilli(), Vendor: "apns", Outcome: "accepted"})
+			}
+			gone := crier.Change{Op: crier.OpRemoveDevice, User: user, Device: &crier.Device{Vendor: crier.APNs, Token: "1"}}
+			v.Gone = []*typesv1.Change{wire.FromChange(&gone)}
+			add(&logv1.Command{Body: &logv1.Command_VendorProgress{VendorProgress: v}})
+		case 12:
+			online, err := roaring.BitmapOf(ordinal(), ordinal()).ToBytes()
+			if err != nil {
+				panic(err)
+			}
+			add(&logv1.Command{Body: &logv1.Command_RecordOnline{RecordOnline: &logv1.RecordOnline{App: uint32(testApp), Seq: seq, Online: online}}})
 		case 0, 1, 2, 3:
 			b := new(logv1.ChangeBatch)
 			for range 1 + random.IntN(3) {
 				c := &logv1.ChangeAccounts{App: uint32(testApp)}
 				for range 1 + random.IntN(4) {
-					change := crier.Change{Op: crier.OpImport + crier.ChangeOp(random.IntN(9)), User: user, Tags: []string{fmt.Sprint(random.IntN(4))}, MaxTags: 3}
+					change := crier.Change{Op: crier.OpImport + crier.ChangeOp(random.IntN(11)), User: user, Tags: []string{fmt.Sprint(random.IntN(4))}, MaxTags: 3, MaxDevices: 2}
+					change.Device = &crier.Device{Vendor: crier.APNs, Token: fmt.Sprint(random.IntN(4))}
 					change.Attrs[random.IntN(3)] = fmt.Sprint(random.IntN(3))
 					if random.IntN(2) == 0 {
 						change.Op = crier.OpImport
@@ -153,8 +175,9 @@ func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
 			add(&logv1.Command{Body: &logv1.Command_StartCampaign{StartCampaign: &logv1.StartCampaign{Campaign: wire.FromCampaign(c)}}})
 		case 6:
 			a := &logv1.Acknowledge{App: uint32(testApp)}
-			for range 5 {
-				a.Seqs, a.Ordinals = append(a.Seqs, uint64(random.IntN(int(seq)+1))), append(a.Ordinals, uint32(random.IntN(60)))
+			for range 30 {
+				a.Seqs, a.Ordinals = append(a.Seqs, recent()), append(a.Ordinals, ordinal())
+				a.Later = append(a.Later, random.IntN(2) == 0)
 			}
 			add(&logv1.Command{Body: &logv1.Command_Acknowledge{Acknowledge: a}})
 		case 7:
@@ -221,6 +244,60 @@ func TestReplicasAreEqual(t *testing.T) {
 		if x, y := a.mail[i], b.mail[i]; x.seq != y.seq || x.expires != y.expires || !x.remaining.Equals(y.remaining) {
 			t.Errorf("mailbox of campaign %d differs after the restart", x.seq)
 		}
+	}
+}
+
+// What became of the accounts of a push adds up to those that it matched, after whatever has happened.
+func TestFunnelsAddUp(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	s := openStore(t, t.TempDir())
+	r := s.Replica(0, nil)
+	seen := make(map[string]uint64)
+	for i, e := range randomLog(rand.New(rand.NewPCG(seed, 1)), 1500) {
+		s.machines[0].Apply(e)
+		if i%10 > 0 {
+			continue
+		}
+		for seq := uint64(1); seq <= s.machines[0].app(testApp).seq; seq++ {
+			f, err := r.Funnel(testApp, seq)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f == nil {
+				continue
+			}
+			checkFunnel(t, seq, f)
+			v := &f.Vendor
+			for name, n := range map[string]uint64{
+				"acknowledged": f.Acknowledged, "later": f.Later, "expired": f.Expired, "deleted": f.Deleted, "waiting": f.Waiting, "online": f.Online,
+				"accepted": v.Accepted, "no device": v.NoDevice, "not needed": v.NotNeeded, "failed": v.Failed["Unregistered"],
+				"vendor expired": v.Expired, "vendor deleted": v.Deleted, "to do": v.ToDo,
+			} {
+				seen[name] += n
+			}
+		}
+	}
+	for name, n := range seen {
+		if n == 0 {
+			t.Errorf("%s was never counted: the log tests little", name)
+		}
+	}
+}
+
+func checkFunnel(t *testing.T, seq uint64, f *crier.Funnel) {
+	t.Helper()
+	if sum := f.Acknowledged + f.Later + f.Expired + f.Deleted + f.Waiting; f.Kept && sum != f.Matched {
+		t.Errorf("campaign %d matched %d, the delivery adds up to %d: %+v", seq, f.Matched, sum, f)
+	}
+	v := &f.Vendor
+	sum := v.NoDevice + v.Accepted + v.NotNeeded + v.Expired + v.Deleted + v.ToDo
+	for _, n := range v.Failed {
+		sum += n
+	}
+	if v.Wanted && sum != f.Matched {
+		t.Errorf("campaign %d matched %d, the vendors' adds up to %d: %+v", seq, f.Matched, sum, f)
 	}
 }
 

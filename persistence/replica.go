@@ -129,7 +129,7 @@ func (r *Replica) LastCampaign(app crier.AppID) uint64 {
 func (r *Replica) Acknowledge(ctx context.Context, app crier.AppID, acks []crier.Ack) error {
 	c := &logv1.Acknowledge{App: uint32(app)}
 	for _, a := range acks {
-		c.Seqs, c.Ordinals = append(c.Seqs, a.Seq), append(c.Ordinals, a.Ordinal)
+		c.Seqs, c.Ordinals, c.Later = append(c.Seqs, a.Seq), append(c.Ordinals, a.Ordinal), append(c.Later, a.Later)
 	}
 	_, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_Acknowledge{Acknowledge: c}})
 	return err
@@ -217,6 +217,22 @@ func (r *Replica) Reports(app crier.AppID, tasks []crier.TaskID) ([]crier.Report
 		reports[i] = wire.ToReport(&p)
 	}
 	return reports, nil
+}
+
+// Campaign is actors.Replica's.
+func (r *Replica) Campaign(app crier.AppID, task crier.TaskID) (*crier.Campaign, error) {
+	of, seq, ok := task.Parse()
+	if !ok || of != app {
+		return nil, nil
+	}
+	c, err := r.m.task(app, seq, r.m.read)
+	if err != nil {
+		return nil, internal(err)
+	}
+	if c == nil || c.Task != task {
+		return nil, nil
+	}
+	return c, nil
 }
 
 // Unfinished is actors.Replica's.

@@ -25,8 +25,11 @@ const lookAgain = 2 * time.Millisecond
 type Node struct {
 	Service  *actors.Service
 	System   *System
+	Vendors  *Vendors
 	Replicas []*Replica // by partition; they stay when the actor of their partition is stopped
 	Registry *prometheus.Registry
+
+	Grace time.Duration // of partitions that Start starts
 
 	actors  *actor.ActorSystem
 	metrics *actors.Metrics
@@ -39,7 +42,7 @@ type Node struct {
 func NewNode(n int, apps ...*crier.App) *Node {
 	quiet := slog.New(slog.DiscardHandler)
 	node := &Node{
-		System: NewSystem(apps...), Registry: prometheus.NewRegistry(), pids: make(map[crier.PartitionID]*actor.PID),
+		System: NewSystem(apps...), Vendors: new(Vendors), Registry: prometheus.NewRegistry(), pids: make(map[crier.PartitionID]*actor.PID),
 		actors: actor.NewActorSystemWithConfig(actor.Configure(
 			actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }))),
 	}
@@ -51,14 +54,14 @@ func NewNode(n int, apps ...*crier.App) *Node {
 		node.Start(crier.PartitionID(p))
 	}
 	node.pids[crier.SystemPartition] = node.actors.Root.Spawn(actors.SystemProps(node.System, node.metrics))
-	node.Service = actors.NewService(node, node.System, node.actors, node.metrics, quiet)
+	node.Service = actors.NewService(node, node.System, node.Vendors, node.actors, node.metrics, quiet)
 	return node
 }
 
 // Start starts the actor of a partition, as a node does that has come to lead it.
 func (n *Node) Start(p crier.PartitionID) {
 	pid := n.actors.Root.Spawn(actors.PartitionProps(actors.Deps{
-		Partition: p, Replica: n.Replicas[p], System: n.System, Directory: n,
+		Partition: p, Replica: n.Replicas[p], System: n.System, Directory: n, Vendors: n.Vendors, Grace: n.Grace,
 		Metrics: n.metrics, Logger: slog.New(slog.DiscardHandler),
 	}))
 	n.mu.Lock()

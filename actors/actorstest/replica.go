@@ -33,6 +33,8 @@ type replicaApp struct {
 	seq      uint64            // the last campaign started here
 	totals   map[uint64]uint64 // by Seq
 	mail     []*mail           // ascending Seq
+	funnels  map[uint64]*crier.Funnel
+	owners   map[string][]crier.UserID // of tokens, the present one last
 	home     home
 }
 
@@ -40,6 +42,7 @@ type replicaApp struct {
 type mail struct {
 	campaign  *crier.Campaign
 	remaining map[uint32]bool
+	todo      map[uint32]bool // who may still get a notification
 }
 
 // NewReplica returns an empty partition.
@@ -93,6 +96,7 @@ func (r *Replica) app(id crier.AppID) *replicaApp {
 	if r.apps[id] == nil {
 		r.apps[id] = &replicaApp{
 			accounts: make(map[crier.UserID]*crier.Account), totals: make(map[uint64]uint64), home: newHome(),
+			funnels: make(map[uint64]*crier.Funnel), owners: make(map[string][]crier.UserID),
 		}
 	}
 	return r.apps[id]
@@ -148,6 +152,7 @@ func (a *replicaApp) change(call crier.AccountChanges) error {
 	for _, m := range a.mail {
 		for _, ordinal := range forgotten {
 			delete(m.remaining, ordinal)
+			delete(m.todo, ordinal)
 		}
 	}
 	return nil
@@ -183,7 +188,7 @@ func (a *replicaApp) start(c *crier.Campaign) (audience, error) {
 		again := audience{total: a.totals[c.Seq]}
 		for _, m := range a.mail {
 			if m.campaign.Seq == c.Seq {
-				again.ordinals = maps.Clone(m.remaining)
+				again.ordinals, again.toNotify = maps.Clone(m.remaining), uint64(len(m.todo))
 			}
 		}
 		return again, nil
@@ -197,17 +202,29 @@ func (a *replicaApp) start(c *crier.Campaign) (audience, error) {
 		}
 	}
 	a.seq, a.totals[c.Seq] = c.Seq, uint64(len(matched))
+	result := audience{total: uint64(len(matched)), ordinals: matched}
 	if c.Kept() && len(matched) > 0 {
-		a.mail = append(a.mail, &mail{c, maps.Clone(matched)})
+		m := &mail{c, maps.Clone(matched), make(map[uint32]bool)}
+		a.mail = append(a.mail, m)
+		for ordinal := range matched {
+			if !c.Message.Offline.NoVendor && a.byOrdinal(ordinal) != nil {
+				m.todo[ordinal] = true
+			}
+		}
+		result.toNotify = uint64(len(m.todo))
 	}
-	return audience{uint64(len(matched)), matched}, nil
+	return result, nil
 }
 
 // audience implements crier.Audience.
 type audience struct {
 	total    uint64
 	ordinals map[uint32]bool
+	toNotify uint64
 }
+
+// ToNotify returns for how many a vendor may have something to do.
+func (a audience) ToNotify() uint64 { return a.toNotify }
 
 // Total returns how many accounts matched.
 func (a audience) Total() uint64 { return a.total }
@@ -230,6 +247,7 @@ func (r *Replica) Acknowledge(ctx context.Context, app crier.AppID, acks []crier
 			i, found := slices.BinarySearchFunc(a.mail, ack.Seq, bySeq)
 			if found {
 				delete(a.mail[i].remaining, ack.Ordinal)
+				delete(a.mail[i].todo, ack.Ordinal)
 			}
 		}
 		return nil

@@ -22,11 +22,12 @@ type limits struct {
 	crier.Limits
 	PushInterval    seconds `json:"push_interval"`
 	MsgRandomWindow seconds `json:"msg_random_window"`
+	FallbackAfter   seconds `json:"fallback_after"`
 }
 
 // newDocument never has the secrets of credentials.
 func newDocument(app *crier.App) *document {
-	d := &document{*app, limits{app.Limits, seconds{app.Limits.PushInterval, nil}, seconds{app.Limits.MsgRandomWindow, nil}}}
+	d := &document{*app, limits{app.Limits, seconds{app.Limits.PushInterval, nil}, seconds{app.Limits.MsgRandomWindow, nil}, seconds{app.Limits.FallbackAfter, nil}}}
 	d.Credentials = shownCredentials(app)
 	return d
 }
@@ -37,6 +38,9 @@ func (d *document) app() (app crier.App, err error) {
 	app.Limits = d.Limits.Limits
 	if app.Limits.PushInterval, err = d.Limits.PushInterval.get("push_interval"); err == nil {
 		app.Limits.MsgRandomWindow, err = d.Limits.MsgRandomWindow.get("msg_random_window")
+	}
+	if err == nil {
+		app.Limits.FallbackAfter, err = d.Limits.FallbackAfter.get("fallback_after")
 	}
 	return app, err
 }

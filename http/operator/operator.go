@@ -40,6 +40,16 @@ type Service interface {
 	UpdateApp(ctx context.Context, app *crier.App) error
 	// Reports returns the progress of campaigns; CodeUnknownTask names an unknown one.
 	Reports(ctx context.Context, app crier.AppID, tasks []crier.TaskID) ([]crier.Report, error)
+	// Funnel returns what became of the accounts that a campaign matched; CodeUnknownTask where that is not known.
+	Funnel(ctx context.Context, app crier.AppID, task crier.TaskID) (*crier.Funnel, error)
+	// Explain returns what became of a campaign for one account; CodeUnknownTask.
+	Explain(ctx context.Context, app crier.AppID, task crier.TaskID, user crier.UserID) (*crier.Explanation, error)
+	// Accounts returns the accounts asked for, nil in the place of one that does not exist.
+	Accounts(ctx context.Context, app crier.AppID, users []crier.UserID) ([]*crier.Account, error)
+	// RegisterDevice registers a device for an account, and returns it as it is kept; CodeBadParameter, CodeUnknownAccount.
+	RegisterDevice(ctx context.Context, app *crier.App, user crier.UserID, d crier.Device) (crier.Device, error)
+	// RemoveDevice removes one; CodeUnknownAccount. One that is not there is fine.
+	RemoveDevice(ctx context.Context, app crier.AppID, user crier.UserID, vendor crier.Vendor, token string) error
 }
 
 // API answers under /v1. Safe for concurrent use.
@@ -74,7 +84,11 @@ func (a *API) Register(r gin.IRouter) {
 	g.GET("/apps/:id/credentials", a.listCredentials)
 	g.PUT("/apps/:id/credentials", a.putCredential)
 	g.DELETE("/apps/:id/credentials", a.deleteCredential)
+	g.GET("/apps/:id/users/:user/devices", a.devices)
+	g.POST("/apps/:id/users/:user/devices", a.registerDevice)
+	g.DELETE("/apps/:id/users/:user/devices", a.removeDevice)
 	g.GET("/tasks/:id", a.task)
+	g.GET("/tasks/:id/users/:user", a.explain)
 }
 
 // authorize compares digests, so that the time taken tells nothing of the token.
@@ -94,7 +108,7 @@ func fail(c *gin.Context, err error) {
 	switch e.Code {
 	case crier.CodeBadParameter, crier.CodeBadJSON:
 		status = http.StatusBadRequest
-	case crier.CodeUnknownApp, crier.CodeUnknownTask:
+	case crier.CodeUnknownApp, crier.CodeUnknownTask, crier.CodeUnknownAccount:
 		status = http.StatusNotFound
 	case crier.CodeTimeout:
 		status = http.StatusServiceUnavailable
@@ -309,26 +323,4 @@ func readGrace(c *gin.Context) (time.Duration, error) {
 		return 0, crier.Errorf(crier.CodeBadParameter, "grace_seconds must be 0..%d", most)
 	}
 	return time.Duration(*req.Grace) * time.Second, nil
-}
-
-// task tells how far a push is.
-func (a *API) task(c *gin.Context) {
-	task := crier.TaskID(c.Param("id"))
-	app, _, ok := task.Parse()
-	if !ok {
-		fail(c, crier.Errorf(crier.CodeUnknownTask, "TaskId %s is unknown", crier.Quote(string(task))))
-		return
-	}
-	reports, err := a.service.Reports(c.Request.Context(), app, []crier.TaskID{task})
-	if err != nil {
-		fail(c, err)
-		return
-	}
-	r := reports[0]
-	status := map[crier.Status]string{crier.StatusWaiting: "waiting", crier.StatusRunning: "running", crier.StatusDone: "done"}[r.Status]
-	body := gin.H{"task": r.Task, "app": app, "status": status, "total": r.Total, "finished": r.Finished}
-	if !r.Started.IsZero() {
-		body["started"] = r.Started
-	}
-	c.JSON(http.StatusOK, body)
 }

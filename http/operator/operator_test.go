@@ -24,6 +24,8 @@ type memory struct {
 	mu   sync.Mutex
 	apps map[crier.AppID]*crier.App
 	err  error // answers every write, where it is not nil
+
+	registered []crier.Device
 }
 
 func (m *memory) App(id crier.AppID) *crier.App {
@@ -250,7 +252,8 @@ func TestTask(t *testing.T) {
 	t.Parallel()
 	s := newServer()
 	s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":1}`)
-	const want = `{"app":1,"finished":2,"started":"1970-01-01T00:00:01Z","status":"running","task":"1_2_3_4","total":3}`
+	const want = `{"app":1,"finished":2,"funnel":{"matched":3,"online":0,"kept":true,"acknowledged":0,"later":0,"expired":0,"deleted":0,"waiting":3,` +
+		`"vendor":{"wanted":true,"no_device":0,"accepted":2,"not_needed":0,"failed":{"Unregistered":1},"expired":0,"deleted":0,"to_do":0}},"started":"1970-01-01T00:00:01Z","status":"running","task":"1_2_3_4","total":3}`
 	if got := s.want(t, http.StatusOK, http.MethodGet, "/v1/tasks/1_2_3_4", ""); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -262,7 +265,7 @@ func TestDurationsAreSeconds(t *testing.T) {
 	t.Parallel()
 	s := newServer()
 	made := s.want(t, http.StatusCreated, http.MethodPost, "/v1/apps", `{"id":1,"limits":{"push_interval":0.5}}`)
-	if !strings.Contains(made, `"push_interval":0.5,"msg_random_window":604800}`) {
+	if !strings.Contains(made, `"push_interval":0.5,"msg_random_window":604800,"fallback_after":10}`) {
 		t.Errorf("made %s", made)
 	}
 	for value, c := range map[string]struct {
@@ -276,6 +279,7 @@ func TestDurationsAreSeconds(t *testing.T) {
 		for name, of := range map[string]func(*crier.App) time.Duration{
 			"push_interval":     func(a *crier.App) time.Duration { return a.Limits.PushInterval },
 			"msg_random_window": func(a *crier.App) time.Duration { return a.Limits.MsgRandomWindow },
+			"fallback_after":    func(a *crier.App) time.Duration { return a.Limits.FallbackAfter },
 		} {
 			s.want(t, http.StatusOK, http.MethodPatch, "/v1/apps/1", `{"limits":{"`+name+`":7}}`)
 			text := s.want(t, http.StatusOK, http.MethodPatch, "/v1/apps/1", `{"limits":{"`+name+`":`+value+`}}`)
@@ -285,7 +289,7 @@ func TestDurationsAreSeconds(t *testing.T) {
 		}
 	}
 	before := s.apps[1].Limits
-	for _, name := range []string{"push_interval", "msg_random_window"} {
+	for _, name := range []string{"push_interval", "msg_random_window", "fallback_after"} {
 		for _, value := range []string{`-1`, `"-1s"`, `0.0001`, `"1us"`, `1e10`, `1e300`, `"1"`, `""`, `"x"`, `true`, `[1]`, `{}`} {
 			s.says(t, http.MethodPatch, "/v1/apps/1", `{"limits":{"`+name+`":`+value+`}}`, "limits."+name)
 		}

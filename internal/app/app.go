@@ -67,7 +67,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 		return err
 	}
 	defer pool.Close()
-	core, err := OpenCore(ctx, storageConfig(cfg, opts.Logger), clusterConfig(cfg), registry, opts.Logger)
+	core, err := OpenCore(ctx, storageConfig(cfg, opts.Logger), clusterConfig(cfg), pool, registry, opts.Logger)
 	if err != nil {
 		return err
 	}

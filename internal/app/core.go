@@ -25,7 +25,7 @@ type Core struct {
 
 // OpenCore opens the data directory and starts the node on it. It returns when
 // every partition is led.
-func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config, r prometheus.Registerer, log *slog.Logger) (_ *Core, err error) {
+func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config, vendors actors.Vendors, r prometheus.Registerer, log *slog.Logger) (_ *Core, err error) {
 	core := new(Core)
 	defer func() {
 		if err != nil {
@@ -37,7 +37,7 @@ func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config,
 		return nil, err
 	}
 	c.NodeID, c.Partitions, c.Registerer, c.Logger = core.Store.NodeID(), core.Store.Partitions(), r, log
-	h := &host{store: core.Store, metrics: actors.NewMetrics(r), log: log, node: make(chan struct{})}
+	h := &host{store: core.Store, vendors: vendors, metrics: actors.NewMetrics(r), log: log, node: make(chan struct{})}
 	if core.Cluster, err = cluster.Open(ctx, c, core.Store, h); err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config,
 	if err := core.Cluster.WaitForReady(ctx); err != nil {
 		return nil, err
 	}
-	core.Service = actors.NewService(core.Cluster, core.Store.SystemReplica(nil), core.Cluster.ActorSystem(), h.metrics, log)
+	core.Service = actors.NewService(core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), h.metrics, log)
 	return core, nil
 }
 
@@ -65,6 +65,7 @@ func (c *Core) Close() error {
 // host makes partition actors for the cluster. It implements cluster.Host.
 type host struct {
 	store   *persistence.Store
+	vendors actors.Vendors
 	metrics *actors.Metrics
 	log     *slog.Logger
 	node    chan struct{} // closed once cluster is set
@@ -83,7 +84,7 @@ func (h *host) PartitionProps(p crier.PartitionID, g *cluster.Group) *actor.Prop
 	}
 	return actors.PartitionProps(actors.Deps{
 		Partition: p, Replica: h.store.Replica(p, g), System: h.store.SystemReplica(nil),
-		Directory: h, Metrics: h.metrics, Logger: h.log,
+		Directory: h, Vendors: h.vendors, Grace: actors.DefaultGrace, Metrics: h.metrics, Logger: h.log,
 	})
 }
 

@@ -13,7 +13,10 @@ import (
 func FromAccount(a *crier.Account) *typesv1.Account {
 	p := &typesv1.Account{
 		Ordinal: a.Ordinal, Nick: a.Profile.Nick, FaceUrl: a.Profile.FaceURL,
-		Attrs: fromAttrs(&a.Attrs), Tags: a.Tags, User: string(a.User), CreatedMs: fromTime(a.Created),
+		Attrs: fromAttrs(&a.Attrs), Tags: a.Tags, User: string(a.User), CreatedMs: fromTime(a.Created), ChangedMs: fromTime(a.Changed),
+	}
+	for i := range a.Devices {
+		p.Devices = append(p.Devices, FromDevice(&a.Devices[i]))
 	}
 	if !a.NotBefore.IsZero() {
 		p.NotBeforeS = a.NotBefore.Unix()
@@ -26,7 +29,10 @@ func ToAccount(app crier.AppID, p *typesv1.Account) *crier.Account {
 	a := &crier.Account{
 		App: app, User: crier.UserID(p.GetUser()), Ordinal: p.GetOrdinal(),
 		Profile: crier.Profile{Nick: p.GetNick(), FaceURL: p.GetFaceUrl()},
-		Attrs:   toAttrs(p.GetAttrs()), Tags: p.GetTags(), Created: toTime(p.GetCreatedMs()),
+		Attrs:   toAttrs(p.GetAttrs()), Tags: p.GetTags(), Created: toTime(p.GetCreatedMs()), Changed: toTime(p.GetChangedMs()),
+	}
+	for _, d := range p.GetDevices() {
+		a.Devices = append(a.Devices, *ToDevice(d))
 	}
 	if s := p.GetNotBeforeS(); s != 0 {
 		a.NotBefore = time.Unix(s, 0).UTC()
@@ -34,11 +40,34 @@ func ToAccount(app crier.AppID, p *typesv1.Account) *crier.Account {
 	return a
 }
 
+// FromDevice returns the protobuf form; nil for nil.
+func FromDevice(d *crier.Device) *typesv1.Device {
+	if d == nil {
+		return nil
+	}
+	return &typesv1.Device{
+		Vendor: string(d.Vendor), Token: d.Token, Target: d.Target, Sandbox: d.Sandbox, Platform: string(d.Platform),
+		Language: d.Language, BadgeBase: uint32(d.BadgeBase), RegisteredMs: fromTime(d.Registered),
+	}
+}
+
+// ToDevice returns the device; nil for nil.
+func ToDevice(p *typesv1.Device) *crier.Device {
+	if p == nil {
+		return nil
+	}
+	return &crier.Device{
+		Vendor: crier.Vendor(p.GetVendor()), Token: p.GetToken(), Target: p.GetTarget(), Sandbox: p.GetSandbox(),
+		Platform: crier.Platform(p.GetPlatform()), Language: p.GetLanguage(), BadgeBase: int(p.GetBadgeBase()), Registered: toTime(p.GetRegisteredMs()),
+	}
+}
+
 // FromChange returns the protobuf form.
 func FromChange(c *crier.Change) *typesv1.Change {
 	return &typesv1.Change{
 		Op: uint32(c.Op), User: string(c.User), Nick: c.Profile.Nick, FaceUrl: c.Profile.FaceURL,
 		Attrs: fromAttrs(&c.Attrs), Tags: c.Tags, MaxTags: uint32(c.MaxTags),
+		Device: FromDevice(c.Device), MaxDevices: uint32(c.MaxDevices),
 	}
 }
 
@@ -48,6 +77,7 @@ func ToChange(p *typesv1.Change) crier.Change {
 		Op: crier.ChangeOp(p.GetOp()), User: crier.UserID(p.GetUser()),
 		Profile: crier.Profile{Nick: p.GetNick(), FaceURL: p.GetFaceUrl()},
 		Attrs:   toAttrs(p.GetAttrs()), Tags: p.GetTags(), MaxTags: int(p.GetMaxTags()),
+		Device: ToDevice(p.GetDevice()), MaxDevices: int(p.GetMaxDevices()),
 	}
 }
 

@@ -51,10 +51,12 @@ var limitCases = map[string]func(*testing.T, *tenant){
 	},
 	"sessions_per_user":  sessionsPerUser,
 	"in_flight_messages": inFlightMessages,
+	"devices_per_user":   devicesPerUser,
+	"fallback_after":     fallbackAfter,
 }
 
 // defaults are what an app has that was made without limits of its own.
-const defaults = `{"accounts_per_call":500,"add_tag_accounts":100,"body_bytes":1048576,"calls_per_second":100,"imports_per_call":100,"in_flight_messages":32,` +
+const defaults = `{"accounts_per_call":500,"add_tag_accounts":100,"body_bytes":1048576,"calls_per_second":100,"devices_per_user":10,"fallback_after":10,"imports_per_call":100,"in_flight_messages":32,` +
 	`"kept_pushes":1000,"msg_random_window":604800,"push_body_bytes":10240,"push_interval":1,"pushes_per_day":100,"sessions_per_user":10,"tags_per_account":100,"tags_per_call":10}`
 
 // limits is about the settings of an app that bound what its back end may do.

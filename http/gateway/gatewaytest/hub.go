@@ -16,6 +16,9 @@ type Hub struct {
 	// OnConnect, if set before the first connection, decides about a login; a
 	// nil error accepts it. It may deliver to conn or close it.
 	OnConnect func(ctx context.Context, login crier.Login, conn crier.Conn) error
+	// OnRegister, if set before the first connection, answers registrations of devices by calling done, then or
+	// later; nil: each is accepted at once.
+	OnRegister func(d crier.Device, done func(error))
 
 	mu       sync.Mutex
 	apps     map[crier.AppID]*crier.App
@@ -102,11 +105,13 @@ type Session struct {
 	Login crier.Login
 	Conn  crier.Conn
 
-	hub    *Hub
-	acked  []uint64
-	states []string
-	closes []crier.CloseReason
-	unread int
+	hub     *Hub
+	acked   []uint64
+	states  []string
+	devices []crier.Device
+	closes  []crier.CloseReason
+	unread  int
+	logouts int
 }
 
 // Acknowledge records the numbers; a cumulative one is recorded as its highest.
@@ -126,6 +131,19 @@ func (s *Session) Foreground() { s.hub.change(func() { s.states = append(s.state
 func (s *Session) Background(unread int) {
 	s.hub.change(func() { s.states, s.unread = append(s.states, "background"), unread })
 }
+
+// RegisterDevice records the device and answers as Hub.OnRegister says.
+func (s *Session) RegisterDevice(d crier.Device, done func(error)) {
+	s.hub.change(func() { s.devices = append(s.devices, d) })
+	if s.hub.OnRegister == nil {
+		done(nil)
+		return
+	}
+	s.hub.OnRegister(d, done)
+}
+
+// Logout records that the user has logged out.
+func (s *Session) Logout() { s.hub.change(func() { s.logouts++ }) }
 
 // Closed records the reason.
 func (s *Session) Closed(reason crier.CloseReason) {
@@ -152,6 +170,22 @@ func (s *Session) WaitForState(ctx context.Context, state string) (unread int, e
 		return len(s.states) > 0 && s.states[len(s.states)-1] == state
 	})
 	return unread, err
+}
+
+// WaitForDevices blocks until n devices were registered, with or without an answer, or until ctx ends, and returns them.
+func (s *Session) WaitForDevices(ctx context.Context, n int) (devices []crier.Device, err error) {
+	err = s.hub.waitFor(ctx, func() bool {
+		devices = slices.Clone(s.devices)
+		return len(devices) >= n
+	})
+	return devices, err
+}
+
+// Logouts returns how often Logout was called: once at most.
+func (s *Session) Logouts() int {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.logouts
 }
 
 // WaitForClosed blocks until the gateway has told that the connection has ended, and returns why.

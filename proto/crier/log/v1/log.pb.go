@@ -44,6 +44,9 @@ type Command struct {
 	//	*Command_Sweep
 	//	*Command_PutApp
 	//	*Command_SetAttrNames
+	//	*Command_ClaimDevice
+	//	*Command_VendorProgress
+	//	*Command_RecordOnline
 	Body          isCommand_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -172,6 +175,33 @@ func (x *Command) GetSetAttrNames() *SetAttrNames {
 	return nil
 }
 
+func (x *Command) GetClaimDevice() *ClaimDevice {
+	if x != nil {
+		if x, ok := x.Body.(*Command_ClaimDevice); ok {
+			return x.ClaimDevice
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetVendorProgress() *VendorProgress {
+	if x != nil {
+		if x, ok := x.Body.(*Command_VendorProgress); ok {
+			return x.VendorProgress
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecordOnline() *RecordOnline {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RecordOnline); ok {
+			return x.RecordOnline
+		}
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -216,6 +246,21 @@ type Command_SetAttrNames struct {
 	SetAttrNames *SetAttrNames `protobuf:"bytes,10,opt,name=set_attr_names,json=setAttrNames,proto3,oneof"`
 }
 
+type Command_ClaimDevice struct {
+	// Give a device's token to an account; the token's partition.
+	ClaimDevice *ClaimDevice `protobuf:"bytes,11,opt,name=claim_device,json=claimDevice,proto3,oneof"`
+}
+
+type Command_VendorProgress struct {
+	// What became of notifications.
+	VendorProgress *VendorProgress `protobuf:"bytes,12,opt,name=vendor_progress,json=vendorProgress,proto3,oneof"`
+}
+
+type Command_RecordOnline struct {
+	// Who was connected when a campaign came.
+	RecordOnline *RecordOnline `protobuf:"bytes,13,opt,name=record_online,json=recordOnline,proto3,oneof"`
+}
+
 func (*Command_ChangeBatch) isCommand_Body() {}
 
 func (*Command_StartCampaign) isCommand_Body() {}
@@ -231,6 +276,12 @@ func (*Command_Sweep) isCommand_Body() {}
 func (*Command_PutApp) isCommand_Body() {}
 
 func (*Command_SetAttrNames) isCommand_Body() {}
+
+func (*Command_ClaimDevice) isCommand_Body() {}
+
+func (*Command_VendorProgress) isCommand_Body() {}
+
+func (*Command_RecordOnline) isCommand_Body() {}
 
 // ChangeBatch is calls of several callers, one after the other.
 type ChangeBatch struct {
@@ -387,7 +438,9 @@ type Acknowledge struct {
 	// Campaigns, one for each ordinal.
 	Seqs []uint64 `protobuf:"varint,2,rep,packed,name=seqs,proto3" json:"seqs,omitempty"`
 	// Accounts, one for each campaign.
-	Ordinals      []uint32 `protobuf:"varint,3,rep,packed,name=ordinals,proto3" json:"ordinals,omitempty"`
+	Ordinals []uint32 `protobuf:"varint,3,rep,packed,name=ordinals,proto3" json:"ordinals,omitempty"`
+	// Whether the message came from the mailbox, one for each campaign; absent: live.
+	Later         []bool `protobuf:"varint,4,rep,packed,name=later,proto3" json:"later,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -443,6 +496,678 @@ func (x *Acknowledge) GetOrdinals() []uint32 {
 	return nil
 }
 
+func (x *Acknowledge) GetLater() []bool {
+	if x != nil {
+		return x.Later
+	}
+	return nil
+}
+
+// ClaimDevice gives a device's token to an account. The answer names the accounts that had it and may have it still.
+type ClaimDevice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The app.
+	App uint32 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
+	// crier.Vendor.
+	Vendor string `protobuf:"bytes,2,opt,name=vendor,proto3" json:"vendor,omitempty"`
+	// The token.
+	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	// The new owner.
+	User string `protobuf:"bytes,4,opt,name=user,proto3" json:"user,omitempty"`
+	// Former owners from which the device has been removed.
+	Removed       []string `protobuf:"bytes,5,rep,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimDevice) Reset() {
+	*x = ClaimDevice{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimDevice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimDevice) ProtoMessage() {}
+
+func (x *ClaimDevice) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimDevice.ProtoReflect.Descriptor instead.
+func (*ClaimDevice) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ClaimDevice) GetApp() uint32 {
+	if x != nil {
+		return x.App
+	}
+	return 0
+}
+
+func (x *ClaimDevice) GetVendor() string {
+	if x != nil {
+		return x.Vendor
+	}
+	return ""
+}
+
+func (x *ClaimDevice) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ClaimDevice) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ClaimDevice) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+// VendorProgress is what became of some targets of a campaign.
+type VendorProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The app.
+	App uint32 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
+	// The campaign.
+	Seq uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Targets that nothing more is to be done for.
+	Done []*VendorResult `protobuf:"bytes,3,rep,name=done,proto3" json:"done,omitempty"`
+	// What was tried.
+	Attempts []*Attempt `protobuf:"bytes,4,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	// Devices that are no more.
+	Gone          []*v1.Change `protobuf:"bytes,5,rep,name=gone,proto3" json:"gone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VendorProgress) Reset() {
+	*x = VendorProgress{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VendorProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VendorProgress) ProtoMessage() {}
+
+func (x *VendorProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VendorProgress.ProtoReflect.Descriptor instead.
+func (*VendorProgress) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *VendorProgress) GetApp() uint32 {
+	if x != nil {
+		return x.App
+	}
+	return 0
+}
+
+func (x *VendorProgress) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *VendorProgress) GetDone() []*VendorResult {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+func (x *VendorProgress) GetAttempts() []*Attempt {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
+func (x *VendorProgress) GetGone() []*v1.Change {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+// VendorResult is a target that nothing more is to be done for.
+type VendorResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account.
+	Ordinal uint32 `protobuf:"varint,1,opt,name=ordinal,proto3" json:"ordinal,omitempty"`
+	// Why no vendor has taken it; empty: one has.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VendorResult) Reset() {
+	*x = VendorResult{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VendorResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VendorResult) ProtoMessage() {}
+
+func (x *VendorResult) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VendorResult.ProtoReflect.Descriptor instead.
+func (*VendorResult) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *VendorResult) GetOrdinal() uint32 {
+	if x != nil {
+		return x.Ordinal
+	}
+	return 0
+}
+
+func (x *VendorResult) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Attempt is one notification to one device.
+type Attempt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account.
+	Ordinal uint32 `protobuf:"varint,1,opt,name=ordinal,proto3" json:"ordinal,omitempty"`
+	// When it ended, Unix milliseconds.
+	TimeMs int64 `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	// crier.Vendor.
+	Vendor string `protobuf:"bytes,3,opt,name=vendor,proto3" json:"vendor,omitempty"`
+	// The end of the token.
+	Device string `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"`
+	// crier.OutcomeClass.
+	Outcome string `protobuf:"bytes,5,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// The vendor's word.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How often it was tried.
+	Tries         uint32 `protobuf:"varint,7,opt,name=tries,proto3" json:"tries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempt) Reset() {
+	*x = Attempt{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempt) ProtoMessage() {}
+
+func (x *Attempt) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
+func (*Attempt) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Attempt) GetOrdinal() uint32 {
+	if x != nil {
+		return x.Ordinal
+	}
+	return 0
+}
+
+func (x *Attempt) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *Attempt) GetVendor() string {
+	if x != nil {
+		return x.Vendor
+	}
+	return ""
+}
+
+func (x *Attempt) GetDevice() string {
+	if x != nil {
+		return x.Device
+	}
+	return ""
+}
+
+func (x *Attempt) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Attempt) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Attempt) GetTries() uint32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
+// Attempts is what one VendorProgress tells of.
+type Attempts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In no order.
+	Attempts      []*Attempt `protobuf:"bytes,1,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempts) Reset() {
+	*x = Attempts{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempts) ProtoMessage() {}
+
+func (x *Attempts) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempts.ProtoReflect.Descriptor instead.
+func (*Attempts) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Attempts) GetAttempts() []*Attempt {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
+// RecordOnline tells who was connected when a campaign came.
+type RecordOnline struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The app.
+	App uint32 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
+	// The campaign.
+	Seq uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Ordinals, a roaring bitmap.
+	Online        []byte `protobuf:"bytes,3,opt,name=online,proto3" json:"online,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordOnline) Reset() {
+	*x = RecordOnline{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordOnline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordOnline) ProtoMessage() {}
+
+func (x *RecordOnline) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordOnline.ProtoReflect.Descriptor instead.
+func (*RecordOnline) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RecordOnline) GetApp() uint32 {
+	if x != nil {
+		return x.App
+	}
+	return 0
+}
+
+func (x *RecordOnline) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *RecordOnline) GetOnline() []byte {
+	if x != nil {
+		return x.Online
+	}
+	return nil
+}
+
+// Owner is whose device a token is.
+type Owner struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Accounts that had it and may have it still.
+	Former        []string `protobuf:"bytes,2,rep,name=former,proto3" json:"former,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Owner) Reset() {
+	*x = Owner{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Owner) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Owner) ProtoMessage() {}
+
+func (x *Owner) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Owner.ProtoReflect.Descriptor instead.
+func (*Owner) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Owner) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Owner) GetFormer() []string {
+	if x != nil {
+		return x.Former
+	}
+	return nil
+}
+
+// Funnel is what became of the accounts that a campaign matched in this partition. Who waits is counted from the bitmaps.
+type Funnel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Accounts that matched.
+	Matched uint64 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
+	// Connected when it came.
+	Online uint64 `protobuf:"varint,2,opt,name=online,proto3" json:"online,omitempty"`
+	// The message is kept.
+	Kept bool `protobuf:"varint,3,opt,name=kept,proto3" json:"kept,omitempty"`
+	// Acknowledged live.
+	Acknowledged uint64 `protobuf:"varint,4,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	// Acknowledged from the mailbox.
+	Later uint64 `protobuf:"varint,5,opt,name=later,proto3" json:"later,omitempty"`
+	// Not acknowledged in time.
+	Expired uint64 `protobuf:"varint,6,opt,name=expired,proto3" json:"expired,omitempty"`
+	// Deleted before.
+	Deleted uint64 `protobuf:"varint,7,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// Vendors are to be told.
+	Vendor bool `protobuf:"varint,8,opt,name=vendor,proto3" json:"vendor,omitempty"`
+	// Without a device.
+	NoDevice uint64 `protobuf:"varint,9,opt,name=no_device,json=noDevice,proto3" json:"no_device,omitempty"`
+	// Taken by a vendor.
+	Accepted uint64 `protobuf:"varint,10,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// Acknowledged before a vendor was needed.
+	NotNeeded uint64 `protobuf:"varint,11,opt,name=not_needed,json=notNeeded,proto3" json:"not_needed,omitempty"`
+	// Not taken, by reason.
+	Failed map[string]uint64 `protobuf:"bytes,12,rep,name=failed,proto3" json:"failed,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Time over before a vendor took it.
+	VendorExpired uint64 `protobuf:"varint,13,opt,name=vendor_expired,json=vendorExpired,proto3" json:"vendor_expired,omitempty"`
+	// Deleted before a vendor took it.
+	VendorDeleted uint64 `protobuf:"varint,14,opt,name=vendor_deleted,json=vendorDeleted,proto3" json:"vendor_deleted,omitempty"`
+	// Records of attempts.
+	Records uint32 `protobuf:"varint,15,opt,name=records,proto3" json:"records,omitempty"`
+	// Attempts in them.
+	Attempts      uint64 `protobuf:"varint,16,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Funnel) Reset() {
+	*x = Funnel{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Funnel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Funnel) ProtoMessage() {}
+
+func (x *Funnel) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Funnel.ProtoReflect.Descriptor instead.
+func (*Funnel) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Funnel) GetMatched() uint64 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
+}
+
+func (x *Funnel) GetOnline() uint64 {
+	if x != nil {
+		return x.Online
+	}
+	return 0
+}
+
+func (x *Funnel) GetKept() bool {
+	if x != nil {
+		return x.Kept
+	}
+	return false
+}
+
+func (x *Funnel) GetAcknowledged() uint64 {
+	if x != nil {
+		return x.Acknowledged
+	}
+	return 0
+}
+
+func (x *Funnel) GetLater() uint64 {
+	if x != nil {
+		return x.Later
+	}
+	return 0
+}
+
+func (x *Funnel) GetExpired() uint64 {
+	if x != nil {
+		return x.Expired
+	}
+	return 0
+}
+
+func (x *Funnel) GetDeleted() uint64 {
+	if x != nil {
+		return x.Deleted
+	}
+	return 0
+}
+
+func (x *Funnel) GetVendor() bool {
+	if x != nil {
+		return x.Vendor
+	}
+	return false
+}
+
+func (x *Funnel) GetNoDevice() uint64 {
+	if x != nil {
+		return x.NoDevice
+	}
+	return 0
+}
+
+func (x *Funnel) GetAccepted() uint64 {
+	if x != nil {
+		return x.Accepted
+	}
+	return 0
+}
+
+func (x *Funnel) GetNotNeeded() uint64 {
+	if x != nil {
+		return x.NotNeeded
+	}
+	return 0
+}
+
+func (x *Funnel) GetFailed() map[string]uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
+func (x *Funnel) GetVendorExpired() uint64 {
+	if x != nil {
+		return x.VendorExpired
+	}
+	return 0
+}
+
+func (x *Funnel) GetVendorDeleted() uint64 {
+	if x != nil {
+		return x.VendorDeleted
+	}
+	return 0
+}
+
+func (x *Funnel) GetRecords() uint32 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *Funnel) GetAttempts() uint64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
 // CreateCampaign accepts a push at the app's home partition.
 type CreateCampaign struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -464,7 +1189,7 @@ type CreateCampaign struct {
 
 func (x *CreateCampaign) Reset() {
 	*x = CreateCampaign{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[5]
+	mi := &file_crier_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -476,7 +1201,7 @@ func (x *CreateCampaign) String() string {
 func (*CreateCampaign) ProtoMessage() {}
 
 func (x *CreateCampaign) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[5]
+	mi := &file_crier_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -489,7 +1214,7 @@ func (x *CreateCampaign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCampaign.ProtoReflect.Descriptor instead.
 func (*CreateCampaign) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CreateCampaign) GetPush() *v1.Campaign {
@@ -547,7 +1272,7 @@ type RecordProgress struct {
 
 func (x *RecordProgress) Reset() {
 	*x = RecordProgress{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[6]
+	mi := &file_crier_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +1284,7 @@ func (x *RecordProgress) String() string {
 func (*RecordProgress) ProtoMessage() {}
 
 func (x *RecordProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[6]
+	mi := &file_crier_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +1297,7 @@ func (x *RecordProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordProgress.ProtoReflect.Descriptor instead.
 func (*RecordProgress) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecordProgress) GetApp() uint32 {
@@ -598,7 +1323,7 @@ type Sweep struct {
 
 func (x *Sweep) Reset() {
 	*x = Sweep{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[7]
+	mi := &file_crier_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +1335,7 @@ func (x *Sweep) String() string {
 func (*Sweep) ProtoMessage() {}
 
 func (x *Sweep) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[7]
+	mi := &file_crier_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +1348,7 @@ func (x *Sweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sweep.ProtoReflect.Descriptor instead.
 func (*Sweep) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 // PutApp creates or replaces an app.
@@ -639,7 +1364,7 @@ type PutApp struct {
 
 func (x *PutApp) Reset() {
 	*x = PutApp{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[8]
+	mi := &file_crier_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +1376,7 @@ func (x *PutApp) String() string {
 func (*PutApp) ProtoMessage() {}
 
 func (x *PutApp) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[8]
+	mi := &file_crier_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +1389,7 @@ func (x *PutApp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutApp.ProtoReflect.Descriptor instead.
 func (*PutApp) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PutApp) GetApp() []byte {
@@ -694,7 +1419,7 @@ type SetAttrNames struct {
 
 func (x *SetAttrNames) Reset() {
 	*x = SetAttrNames{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[9]
+	mi := &file_crier_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +1431,7 @@ func (x *SetAttrNames) String() string {
 func (*SetAttrNames) ProtoMessage() {}
 
 func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[9]
+	mi := &file_crier_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +1444,7 @@ func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttrNames.ProtoReflect.Descriptor instead.
 func (*SetAttrNames) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SetAttrNames) GetApp() uint32 {
@@ -755,7 +1480,7 @@ type Meta struct {
 
 func (x *Meta) Reset() {
 	*x = Meta{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[10]
+	mi := &file_crier_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +1492,7 @@ func (x *Meta) String() string {
 func (*Meta) ProtoMessage() {}
 
 func (x *Meta) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[10]
+	mi := &file_crier_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +1505,7 @@ func (x *Meta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meta.ProtoReflect.Descriptor instead.
 func (*Meta) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Meta) GetIndex() uint64 {
@@ -835,7 +1560,7 @@ type Home struct {
 
 func (x *Home) Reset() {
 	*x = Home{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[11]
+	mi := &file_crier_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +1572,7 @@ func (x *Home) String() string {
 func (*Home) ProtoMessage() {}
 
 func (x *Home) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[11]
+	mi := &file_crier_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +1585,7 @@ func (x *Home) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Home.ProtoReflect.Descriptor instead.
 func (*Home) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Home) GetSeq() uint64 {
@@ -906,7 +1631,7 @@ type Random struct {
 
 func (x *Random) Reset() {
 	*x = Random{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[12]
+	mi := &file_crier_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1643,7 @@ func (x *Random) String() string {
 func (*Random) ProtoMessage() {}
 
 func (x *Random) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[12]
+	mi := &file_crier_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1656,7 @@ func (x *Random) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Random.ProtoReflect.Descriptor instead.
 func (*Random) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Random) GetSeq() uint64 {
@@ -959,7 +1684,7 @@ var File_crier_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\xbd\x04\n" +
+	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\x89\x06\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12>\n" +
@@ -971,7 +1696,10 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x05sweep\x18\b \x01(\v2\x13.crier.log.v1.SweepH\x00R\x05sweep\x12/\n" +
 	"\aput_app\x18\t \x01(\v2\x14.crier.log.v1.PutAppH\x00R\x06putApp\x12B\n" +
 	"\x0eset_attr_names\x18\n" +
-	" \x01(\v2\x1a.crier.log.v1.SetAttrNamesH\x00R\fsetAttrNamesB\x06\n" +
+	" \x01(\v2\x1a.crier.log.v1.SetAttrNamesH\x00R\fsetAttrNames\x12>\n" +
+	"\fclaim_device\x18\v \x01(\v2\x19.crier.log.v1.ClaimDeviceH\x00R\vclaimDevice\x12G\n" +
+	"\x0fvendor_progress\x18\f \x01(\v2\x1c.crier.log.v1.VendorProgressH\x00R\x0evendorProgress\x12A\n" +
+	"\rrecord_online\x18\r \x01(\v2\x1a.crier.log.v1.RecordOnlineH\x00R\frecordOnlineB\x06\n" +
 	"\x04body\"A\n" +
 	"\vChangeBatch\x122\n" +
 	"\x05calls\x18\x01 \x03(\v2\x1c.crier.log.v1.ChangeAccountsR\x05calls\"T\n" +
@@ -979,11 +1707,66 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x120\n" +
 	"\achanges\x18\x02 \x03(\v2\x16.crier.types.v1.ChangeR\achanges\"E\n" +
 	"\rStartCampaign\x124\n" +
-	"\bcampaign\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\bcampaign\"O\n" +
+	"\bcampaign\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\bcampaign\"e\n" +
 	"\vAcknowledge\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04seqs\x18\x02 \x03(\x04R\x04seqs\x12\x1a\n" +
-	"\bordinals\x18\x03 \x03(\rR\bordinals\"\xd5\x01\n" +
+	"\bordinals\x18\x03 \x03(\rR\bordinals\x12\x14\n" +
+	"\x05later\x18\x04 \x03(\bR\x05later\"{\n" +
+	"\vClaimDevice\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\rR\x03app\x12\x16\n" +
+	"\x06vendor\x18\x02 \x01(\tR\x06vendor\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\x12\x12\n" +
+	"\x04user\x18\x04 \x01(\tR\x04user\x12\x18\n" +
+	"\aremoved\x18\x05 \x03(\tR\aremoved\"\xc3\x01\n" +
+	"\x0eVendorProgress\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\rR\x03app\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12.\n" +
+	"\x04done\x18\x03 \x03(\v2\x1a.crier.log.v1.VendorResultR\x04done\x121\n" +
+	"\battempts\x18\x04 \x03(\v2\x15.crier.log.v1.AttemptR\battempts\x12*\n" +
+	"\x04gone\x18\x05 \x03(\v2\x16.crier.types.v1.ChangeR\x04gone\"@\n" +
+	"\fVendorResult\x12\x18\n" +
+	"\aordinal\x18\x01 \x01(\rR\aordinal\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xb4\x01\n" +
+	"\aAttempt\x12\x18\n" +
+	"\aordinal\x18\x01 \x01(\rR\aordinal\x12\x17\n" +
+	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12\x16\n" +
+	"\x06vendor\x18\x03 \x01(\tR\x06vendor\x12\x16\n" +
+	"\x06device\x18\x04 \x01(\tR\x06device\x12\x18\n" +
+	"\aoutcome\x18\x05 \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05tries\x18\a \x01(\rR\x05tries\"=\n" +
+	"\bAttempts\x121\n" +
+	"\battempts\x18\x01 \x03(\v2\x15.crier.log.v1.AttemptR\battempts\"J\n" +
+	"\fRecordOnline\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\rR\x03app\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06online\x18\x03 \x01(\fR\x06online\"3\n" +
+	"\x05Owner\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
+	"\x06former\x18\x02 \x03(\tR\x06former\"\xa5\x04\n" +
+	"\x06Funnel\x12\x18\n" +
+	"\amatched\x18\x01 \x01(\x04R\amatched\x12\x16\n" +
+	"\x06online\x18\x02 \x01(\x04R\x06online\x12\x12\n" +
+	"\x04kept\x18\x03 \x01(\bR\x04kept\x12\"\n" +
+	"\facknowledged\x18\x04 \x01(\x04R\facknowledged\x12\x14\n" +
+	"\x05later\x18\x05 \x01(\x04R\x05later\x12\x18\n" +
+	"\aexpired\x18\x06 \x01(\x04R\aexpired\x12\x18\n" +
+	"\adeleted\x18\a \x01(\x04R\adeleted\x12\x16\n" +
+	"\x06vendor\x18\b \x01(\bR\x06vendor\x12\x1b\n" +
+	"\tno_device\x18\t \x01(\x04R\bnoDevice\x12\x1a\n" +
+	"\baccepted\x18\n" +
+	" \x01(\x04R\baccepted\x12\x1d\n" +
+	"\n" +
+	"not_needed\x18\v \x01(\x04R\tnotNeeded\x128\n" +
+	"\x06failed\x18\f \x03(\v2 .crier.log.v1.Funnel.FailedEntryR\x06failed\x12%\n" +
+	"\x0evendor_expired\x18\r \x01(\x04R\rvendorExpired\x12%\n" +
+	"\x0evendor_deleted\x18\x0e \x01(\x04R\rvendorDeleted\x12\x18\n" +
+	"\arecords\x18\x0f \x01(\rR\arecords\x12\x1a\n" +
+	"\battempts\x18\x10 \x01(\x04R\battempts\x1a9\n" +
+	"\vFailedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd5\x01\n" +
 	"\x0eCreateCampaign\x12,\n" +
 	"\x04push\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\x04push\x12\x1d\n" +
 	"\n" +
@@ -1036,46 +1819,63 @@ func file_crier_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_crier_log_v1_log_proto_rawDescData
 }
 
-var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_crier_log_v1_log_proto_goTypes = []any{
 	(*Command)(nil),        // 0: crier.log.v1.Command
 	(*ChangeBatch)(nil),    // 1: crier.log.v1.ChangeBatch
 	(*ChangeAccounts)(nil), // 2: crier.log.v1.ChangeAccounts
 	(*StartCampaign)(nil),  // 3: crier.log.v1.StartCampaign
 	(*Acknowledge)(nil),    // 4: crier.log.v1.Acknowledge
-	(*CreateCampaign)(nil), // 5: crier.log.v1.CreateCampaign
-	(*RecordProgress)(nil), // 6: crier.log.v1.RecordProgress
-	(*Sweep)(nil),          // 7: crier.log.v1.Sweep
-	(*PutApp)(nil),         // 8: crier.log.v1.PutApp
-	(*SetAttrNames)(nil),   // 9: crier.log.v1.SetAttrNames
-	(*Meta)(nil),           // 10: crier.log.v1.Meta
-	(*Home)(nil),           // 11: crier.log.v1.Home
-	(*Random)(nil),         // 12: crier.log.v1.Random
-	nil,                    // 13: crier.log.v1.SetAttrNames.NamesEntry
-	(*v1.Change)(nil),      // 14: crier.types.v1.Change
-	(*v1.Campaign)(nil),    // 15: crier.types.v1.Campaign
-	(*v1.Report)(nil),      // 16: crier.types.v1.Report
+	(*ClaimDevice)(nil),    // 5: crier.log.v1.ClaimDevice
+	(*VendorProgress)(nil), // 6: crier.log.v1.VendorProgress
+	(*VendorResult)(nil),   // 7: crier.log.v1.VendorResult
+	(*Attempt)(nil),        // 8: crier.log.v1.Attempt
+	(*Attempts)(nil),       // 9: crier.log.v1.Attempts
+	(*RecordOnline)(nil),   // 10: crier.log.v1.RecordOnline
+	(*Owner)(nil),          // 11: crier.log.v1.Owner
+	(*Funnel)(nil),         // 12: crier.log.v1.Funnel
+	(*CreateCampaign)(nil), // 13: crier.log.v1.CreateCampaign
+	(*RecordProgress)(nil), // 14: crier.log.v1.RecordProgress
+	(*Sweep)(nil),          // 15: crier.log.v1.Sweep
+	(*PutApp)(nil),         // 16: crier.log.v1.PutApp
+	(*SetAttrNames)(nil),   // 17: crier.log.v1.SetAttrNames
+	(*Meta)(nil),           // 18: crier.log.v1.Meta
+	(*Home)(nil),           // 19: crier.log.v1.Home
+	(*Random)(nil),         // 20: crier.log.v1.Random
+	nil,                    // 21: crier.log.v1.Funnel.FailedEntry
+	nil,                    // 22: crier.log.v1.SetAttrNames.NamesEntry
+	(*v1.Change)(nil),      // 23: crier.types.v1.Change
+	(*v1.Campaign)(nil),    // 24: crier.types.v1.Campaign
+	(*v1.Report)(nil),      // 25: crier.types.v1.Report
 }
 var file_crier_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: crier.log.v1.Command.change_batch:type_name -> crier.log.v1.ChangeBatch
 	3,  // 1: crier.log.v1.Command.start_campaign:type_name -> crier.log.v1.StartCampaign
 	4,  // 2: crier.log.v1.Command.acknowledge:type_name -> crier.log.v1.Acknowledge
-	5,  // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
-	6,  // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
-	7,  // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
-	8,  // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
-	9,  // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
-	2,  // 8: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
-	14, // 9: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
-	15, // 10: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	15, // 11: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
-	16, // 12: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
-	13, // 13: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	13, // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
+	14, // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
+	15, // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
+	16, // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
+	17, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
+	5,  // 8: crier.log.v1.Command.claim_device:type_name -> crier.log.v1.ClaimDevice
+	6,  // 9: crier.log.v1.Command.vendor_progress:type_name -> crier.log.v1.VendorProgress
+	10, // 10: crier.log.v1.Command.record_online:type_name -> crier.log.v1.RecordOnline
+	2,  // 11: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
+	23, // 12: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
+	24, // 13: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	7,  // 14: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
+	8,  // 15: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
+	23, // 16: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
+	8,  // 17: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
+	21, // 18: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
+	24, // 19: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
+	25, // 20: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
+	22, // 21: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_crier_log_v1_log_proto_init() }
@@ -1092,6 +1892,9 @@ func file_crier_log_v1_log_proto_init() {
 		(*Command_Sweep)(nil),
 		(*Command_PutApp)(nil),
 		(*Command_SetAttrNames)(nil),
+		(*Command_ClaimDevice)(nil),
+		(*Command_VendorProgress)(nil),
+		(*Command_RecordOnline)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1099,7 +1902,7 @@ func file_crier_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_log_v1_log_proto_rawDesc), len(file_crier_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

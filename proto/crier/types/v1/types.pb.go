@@ -42,7 +42,11 @@ type Account struct {
 	// UserSigs made at or before it are turned away, Unix seconds; 0: none.
 	NotBeforeS int64 `protobuf:"varint,7,opt,name=not_before_s,json=notBeforeS,proto3" json:"not_before_s,omitempty"`
 	// Name; absent where the key or the request says it.
-	User          string `protobuf:"bytes,8,opt,name=user,proto3" json:"user,omitempty"`
+	User string `protobuf:"bytes,8,opt,name=user,proto3" json:"user,omitempty"`
+	// Where vendors reach the account, the longest registered first.
+	Devices []*Device `protobuf:"bytes,9,rep,name=devices,proto3" json:"devices,omitempty"`
+	// Last change of attributes or tags, Unix milliseconds.
+	ChangedMs     int64 `protobuf:"varint,10,opt,name=changed_ms,json=changedMs,proto3" json:"changed_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -133,6 +137,129 @@ func (x *Account) GetUser() string {
 	return ""
 }
 
+func (x *Account) GetDevices() []*Device {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *Account) GetChangedMs() int64 {
+	if x != nil {
+		return x.ChangedMs
+	}
+	return 0
+}
+
+// Device is a registration with a vendor.
+type Device struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// crier.Vendor.
+	Vendor string `protobuf:"bytes,1,opt,name=vendor,proto3" json:"vendor,omitempty"`
+	// The vendor's name of the device.
+	Token string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	// Bundle id or project.
+	Target string `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	// APNs: the development environment.
+	Sandbox bool `protobuf:"varint,4,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// crier.Platform.
+	Platform string `protobuf:"bytes,5,opt,name=platform,proto3" json:"platform,omitempty"`
+	// BCP 47; empty: unknown.
+	Language string `protobuf:"bytes,6,opt,name=language,proto3" json:"language,omitempty"`
+	// Unread messages that the app told of.
+	BadgeBase uint32 `protobuf:"varint,7,opt,name=badge_base,json=badgeBase,proto3" json:"badge_base,omitempty"`
+	// When it was registered last, Unix milliseconds.
+	RegisteredMs  int64 `protobuf:"varint,8,opt,name=registered_ms,json=registeredMs,proto3" json:"registered_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Device) Reset() {
+	*x = Device{}
+	mi := &file_crier_types_v1_types_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Device) ProtoMessage() {}
+
+func (x *Device) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_types_v1_types_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Device.ProtoReflect.Descriptor instead.
+func (*Device) Descriptor() ([]byte, []int) {
+	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Device) GetVendor() string {
+	if x != nil {
+		return x.Vendor
+	}
+	return ""
+}
+
+func (x *Device) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *Device) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Device) GetSandbox() bool {
+	if x != nil {
+		return x.Sandbox
+	}
+	return false
+}
+
+func (x *Device) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+func (x *Device) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+func (x *Device) GetBadgeBase() uint32 {
+	if x != nil {
+		return x.BadgeBase
+	}
+	return 0
+}
+
+func (x *Device) GetRegisteredMs() int64 {
+	if x != nil {
+		return x.RegisteredMs
+	}
+	return 0
+}
+
 // Change is one change to one account.
 type Change struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -149,14 +276,18 @@ type Change struct {
 	// Tags to add or remove.
 	Tags []string `protobuf:"bytes,6,rep,name=tags,proto3" json:"tags,omitempty"`
 	// Bound of the account's tags after adding; 0: unlimited.
-	MaxTags       uint32 `protobuf:"varint,7,opt,name=max_tags,json=maxTags,proto3" json:"max_tags,omitempty"`
+	MaxTags uint32 `protobuf:"varint,7,opt,name=max_tags,json=maxTags,proto3" json:"max_tags,omitempty"`
+	// The device to register or remove.
+	Device *Device `protobuf:"bytes,8,opt,name=device,proto3" json:"device,omitempty"`
+	// Bound of the account's devices after registering; 0: unlimited.
+	MaxDevices    uint32 `protobuf:"varint,9,opt,name=max_devices,json=maxDevices,proto3" json:"max_devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_crier_types_v1_types_proto_msgTypes[1]
+	mi := &file_crier_types_v1_types_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -168,7 +299,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_types_v1_types_proto_msgTypes[1]
+	mi := &file_crier_types_v1_types_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -181,7 +312,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{1}
+	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Change) GetOp() uint32 {
@@ -233,6 +364,20 @@ func (x *Change) GetMaxTags() uint32 {
 	return 0
 }
 
+func (x *Change) GetDevice() *Device {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *Change) GetMaxDevices() uint32 {
+	if x != nil {
+		return x.MaxDevices
+	}
+	return 0
+}
+
 // AttrTerm holds where the value in the slot equals.
 type AttrTerm struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -246,7 +391,7 @@ type AttrTerm struct {
 
 func (x *AttrTerm) Reset() {
 	*x = AttrTerm{}
-	mi := &file_crier_types_v1_types_proto_msgTypes[2]
+	mi := &file_crier_types_v1_types_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -258,7 +403,7 @@ func (x *AttrTerm) String() string {
 func (*AttrTerm) ProtoMessage() {}
 
 func (x *AttrTerm) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_types_v1_types_proto_msgTypes[2]
+	mi := &file_crier_types_v1_types_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -271,7 +416,7 @@ func (x *AttrTerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttrTerm.ProtoReflect.Descriptor instead.
 func (*AttrTerm) Descriptor() ([]byte, []int) {
-	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{2}
+	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AttrTerm) GetSlot() uint32 {
@@ -307,7 +452,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_crier_types_v1_types_proto_msgTypes[3]
+	mi := &file_crier_types_v1_types_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +464,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_types_v1_types_proto_msgTypes[3]
+	mi := &file_crier_types_v1_types_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +477,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Condition) GetTagsOr() []string {
@@ -383,7 +528,7 @@ type Element struct {
 
 func (x *Element) Reset() {
 	*x = Element{}
-	mi := &file_crier_types_v1_types_proto_msgTypes[4]
+	mi := &file_crier_types_v1_types_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +540,7 @@ func (x *Element) String() string {
 func (*Element) ProtoMessage() {}
 
 func (x *Element) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_types_v1_types_proto_msgTypes[4]
+	mi := &file_crier_types_v1_types_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +553,7 @@ func (x *Element) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Element.ProtoReflect.Descriptor instead.
 func (*Element) Descriptor() ([]byte, []int) {
-	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Element) GetType() string {
@@ -448,7 +593,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_crier_types_v1_types_proto_msgTypes[5]
+	mi := &file_crier_types_v1_types_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +605,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_types_v1_types_proto_msgTypes[5]
+	mi := &file_crier_types_v1_types_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +618,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Message) GetFrom() string {
@@ -550,7 +695,7 @@ type Campaign struct {
 
 func (x *Campaign) Reset() {
 	*x = Campaign{}
-	mi := &file_crier_types_v1_types_proto_msgTypes[6]
+	mi := &file_crier_types_v1_types_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +707,7 @@ func (x *Campaign) String() string {
 func (*Campaign) ProtoMessage() {}
 
 func (x *Campaign) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_types_v1_types_proto_msgTypes[6]
+	mi := &file_crier_types_v1_types_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +720,7 @@ func (x *Campaign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Campaign.ProtoReflect.Descriptor instead.
 func (*Campaign) Descriptor() ([]byte, []int) {
-	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{6}
+	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Campaign) GetApp() uint32 {
@@ -653,7 +798,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_crier_types_v1_types_proto_msgTypes[7]
+	mi := &file_crier_types_v1_types_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +810,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_types_v1_types_proto_msgTypes[7]
+	mi := &file_crier_types_v1_types_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +823,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{7}
+	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Report) GetTask() string {
@@ -720,7 +865,7 @@ var File_crier_types_v1_types_proto protoreflect.FileDescriptor
 
 const file_crier_types_v1_types_proto_rawDesc = "" +
 	"\n" +
-	"\x1acrier/types/v1/types.proto\x12\x0ecrier.types.v1\"\xd1\x01\n" +
+	"\x1acrier/types/v1/types.proto\x12\x0ecrier.types.v1\"\xa2\x02\n" +
 	"\aAccount\x12\x18\n" +
 	"\aordinal\x18\x01 \x01(\rR\aordinal\x12\x12\n" +
 	"\x04nick\x18\x02 \x01(\tR\x04nick\x12\x19\n" +
@@ -731,7 +876,21 @@ const file_crier_types_v1_types_proto_rawDesc = "" +
 	"created_ms\x18\x06 \x01(\x03R\tcreatedMs\x12 \n" +
 	"\fnot_before_s\x18\a \x01(\x03R\n" +
 	"notBeforeS\x12\x12\n" +
-	"\x04user\x18\b \x01(\tR\x04user\"\xa0\x01\n" +
+	"\x04user\x18\b \x01(\tR\x04user\x120\n" +
+	"\adevices\x18\t \x03(\v2\x16.crier.types.v1.DeviceR\adevices\x12\x1d\n" +
+	"\n" +
+	"changed_ms\x18\n" +
+	" \x01(\x03R\tchangedMs\"\xe4\x01\n" +
+	"\x06Device\x12\x16\n" +
+	"\x06vendor\x18\x01 \x01(\tR\x06vendor\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12\x18\n" +
+	"\asandbox\x18\x04 \x01(\bR\asandbox\x12\x1a\n" +
+	"\bplatform\x18\x05 \x01(\tR\bplatform\x12\x1a\n" +
+	"\blanguage\x18\x06 \x01(\tR\blanguage\x12\x1d\n" +
+	"\n" +
+	"badge_base\x18\a \x01(\rR\tbadgeBase\x12#\n" +
+	"\rregistered_ms\x18\b \x01(\x03R\fregisteredMs\"\xf1\x01\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02op\x18\x01 \x01(\rR\x02op\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
@@ -739,7 +898,10 @@ const file_crier_types_v1_types_proto_rawDesc = "" +
 	"\bface_url\x18\x04 \x01(\tR\afaceUrl\x12\x14\n" +
 	"\x05attrs\x18\x05 \x03(\tR\x05attrs\x12\x12\n" +
 	"\x04tags\x18\x06 \x03(\tR\x04tags\x12\x19\n" +
-	"\bmax_tags\x18\a \x01(\rR\amaxTags\"4\n" +
+	"\bmax_tags\x18\a \x01(\rR\amaxTags\x12.\n" +
+	"\x06device\x18\b \x01(\v2\x16.crier.types.v1.DeviceR\x06device\x12\x1f\n" +
+	"\vmax_devices\x18\t \x01(\rR\n" +
+	"maxDevices\"4\n" +
 	"\bAttrTerm\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\xc6\x01\n" +
@@ -791,28 +953,31 @@ func file_crier_types_v1_types_proto_rawDescGZIP() []byte {
 	return file_crier_types_v1_types_proto_rawDescData
 }
 
-var file_crier_types_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_crier_types_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_crier_types_v1_types_proto_goTypes = []any{
 	(*Account)(nil),   // 0: crier.types.v1.Account
-	(*Change)(nil),    // 1: crier.types.v1.Change
-	(*AttrTerm)(nil),  // 2: crier.types.v1.AttrTerm
-	(*Condition)(nil), // 3: crier.types.v1.Condition
-	(*Element)(nil),   // 4: crier.types.v1.Element
-	(*Message)(nil),   // 5: crier.types.v1.Message
-	(*Campaign)(nil),  // 6: crier.types.v1.Campaign
-	(*Report)(nil),    // 7: crier.types.v1.Report
+	(*Device)(nil),    // 1: crier.types.v1.Device
+	(*Change)(nil),    // 2: crier.types.v1.Change
+	(*AttrTerm)(nil),  // 3: crier.types.v1.AttrTerm
+	(*Condition)(nil), // 4: crier.types.v1.Condition
+	(*Element)(nil),   // 5: crier.types.v1.Element
+	(*Message)(nil),   // 6: crier.types.v1.Message
+	(*Campaign)(nil),  // 7: crier.types.v1.Campaign
+	(*Report)(nil),    // 8: crier.types.v1.Report
 }
 var file_crier_types_v1_types_proto_depIdxs = []int32{
-	2, // 0: crier.types.v1.Condition.attrs_or:type_name -> crier.types.v1.AttrTerm
-	2, // 1: crier.types.v1.Condition.attrs_and:type_name -> crier.types.v1.AttrTerm
-	4, // 2: crier.types.v1.Message.elements:type_name -> crier.types.v1.Element
-	5, // 3: crier.types.v1.Campaign.message:type_name -> crier.types.v1.Message
-	3, // 4: crier.types.v1.Campaign.condition:type_name -> crier.types.v1.Condition
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	1, // 0: crier.types.v1.Account.devices:type_name -> crier.types.v1.Device
+	1, // 1: crier.types.v1.Change.device:type_name -> crier.types.v1.Device
+	3, // 2: crier.types.v1.Condition.attrs_or:type_name -> crier.types.v1.AttrTerm
+	3, // 3: crier.types.v1.Condition.attrs_and:type_name -> crier.types.v1.AttrTerm
+	5, // 4: crier.types.v1.Message.elements:type_name -> crier.types.v1.Element
+	6, // 5: crier.types.v1.Campaign.message:type_name -> crier.types.v1.Message
+	4, // 6: crier.types.v1.Campaign.condition:type_name -> crier.types.v1.Condition
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_crier_types_v1_types_proto_init() }
@@ -826,7 +991,7 @@ func file_crier_types_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_types_v1_types_proto_rawDesc), len(file_crier_types_v1_types_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

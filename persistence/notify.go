@@ -1,0 +1,209 @@
+package persistence
+
+import (
+	"context"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/internal/wire"
+	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
+	typesv1 "github.com/crier-im/crier/proto/crier/types/v1"
+)
+
+// formerMost bounds the former owners of a token that are remembered.
+const formerMost = 16
+
+// badgeMost bounds the messages that a badge counts.
+const badgeMost = 999
+
+// claimDevice gives a token to an account and answers with the former owners, which may have the device still.
+func (m *Machine) claimDevice(c *logv1.ClaimDevice) any {
+	key := m.keys.owner(crier.AppID(c.GetApp()), c.GetVendor(), c.GetToken())
+	var o logv1.Owner
+	if err := m.getProto(key, &o); err != nil {
+		return internal(err)
+	}
+	former := o.GetFormer()
+	if o.GetUser() != "" && o.GetUser() != c.GetUser() {
+		former = append(former, o.GetUser())
+	}
+	former = slices.DeleteFunc(former, func(u string) bool { return u == c.GetUser() || slices.Contains(c.GetRemoved(), u) })
+	former = former[max(0, len(former)-formerMost):]
+	m.putProto(key, &logv1.Owner{User: c.GetUser(), Former: former})
+	users := make([]crier.UserID, len(former))
+	for i, u := range former {
+		users[i] = crier.UserID(u)
+	}
+	return users
+}
+
+// vendorProgress stores what has become of notifications. A target that has acknowledged the message
+// meanwhile is counted already.
+func (m *Machine) vendorProgress(c *logv1.VendorProgress) any {
+	app := crier.AppID(c.GetApp())
+	state := m.app(app)
+	if _, x := state.find(c.GetSeq()); x != nil {
+		m.finish(app, x, c.GetDone())
+	}
+	m.putAttempts(app, c.GetSeq(), c.GetAttempts())
+	for _, gone := range c.GetGone() {
+		// An account that is no more has no device: the refusal is what was wanted.
+		_ = m.changeAccounts(&logv1.ChangeAccounts{App: c.GetApp(), Changes: []*typesv1.Change{gone}})
+	}
+	return nil
+}
+
+// finish takes targets off the list.
+func (m *Machine) finish(app crier.AppID, x *mail, done []*logv1.VendorResult) {
+	dirty := roaring.New() // chunks
+	m.count(app, x.seq, func(f *logv1.Funnel) {
+		for _, d := range done {
+			if !x.todo.CheckedRemove(d.GetOrdinal()) {
+				continue
+			}
+			dirty.Add(d.GetOrdinal() / chunks)
+			switch d.GetReason() {
+			case "":
+				f.Accepted++
+			case crier.ReasonNoDevice:
+				f.NoDevice++
+			default:
+				if f.Failed == nil {
+					f.Failed = make(map[string]uint64)
+				}
+				f.Failed[d.GetReason()]++
+			}
+		}
+	})
+	for it := dirty.Iterator(); it.HasNext(); {
+		m.writeChunk(kindTodo, app, x, uint16(it.Next()))
+	}
+}
+
+// putAttempts remembers what was tried, up to attemptsMost.
+func (m *Machine) putAttempts(app crier.AppID, seq uint64, attempts []*logv1.Attempt) {
+	if len(attempts) == 0 {
+		return
+	}
+	m.count(app, seq, func(f *logv1.Funnel) {
+		if f.GetAttempts() >= attemptsMost {
+			attempts = slices.DeleteFunc(attempts, func(a *logv1.Attempt) bool { return a.GetOutcome() == string(crier.OutcomeAccepted) })
+		}
+		if len(attempts) == 0 || f.GetAttempts() >= 2*attemptsMost {
+			return
+		}
+		m.putProto(m.keys.attempts(app, seq, f.GetRecords()), &logv1.Attempts{Attempts: attempts})
+		f.Records++
+		f.Attempts += uint64(len(attempts))
+	})
+}
+
+// ClaimDevice is actors.Replica's.
+func (r *Replica) ClaimDevice(ctx context.Context, app crier.AppID, vendor crier.Vendor, token string, user crier.UserID, removed []crier.UserID) ([]crier.UserID, error) {
+	c := &logv1.ClaimDevice{App: uint32(app), Vendor: string(vendor), Token: token, User: string(user)}
+	for _, u := range removed {
+		c.Removed = append(c.Removed, string(u))
+	}
+	result, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_ClaimDevice{ClaimDevice: c}})
+	if err != nil {
+		return nil, err
+	}
+	return answer[[]crier.UserID](result)
+}
+
+// RecordOnline is actors.Replica's.
+func (r *Replica) RecordOnline(ctx context.Context, app crier.AppID, seq uint64, ordinals []uint32) error {
+	online, err := roaring.BitmapOf(ordinals...).ToBytes()
+	if err != nil {
+		return internal(err)
+	}
+	c := &logv1.RecordOnline{App: uint32(app), Seq: seq, Online: online}
+	_, err = r.propose(ctx, &logv1.Command{Body: &logv1.Command_RecordOnline{RecordOnline: c}})
+	return err
+}
+
+// VendorProgress is actors.Replica's.
+func (r *Replica) VendorProgress(ctx context.Context, app crier.AppID, p *crier.VendorProgress) error {
+	c := &logv1.VendorProgress{App: uint32(app), Seq: p.Seq}
+	for _, d := range p.Done {
+		c.Done = append(c.Done, &logv1.VendorResult{Ordinal: d.Ordinal, Reason: d.Reason})
+	}
+	for _, a := range p.Attempts {
+		c.Attempts = append(c.Attempts, &logv1.Attempt{
+			Ordinal: a.Ordinal, TimeMs: a.Time.UnixMilli(), Vendor: string(a.Vendor), Device: a.Device,
+			Outcome: a.Outcome, Reason: a.Reason, Tries: uint32(a.Tries),
+		})
+	}
+	for i := range p.Gone {
+		c.Gone = append(c.Gone, wire.FromChange(&p.Gone[i]))
+	}
+	_, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_VendorProgress{VendorProgress: c}})
+	return err
+}
+
+// VendorWork is actors.Replica's.
+func (r *Replica) VendorWork() (campaigns []*crier.Campaign, err error) {
+	r.m.mu.RLock()
+	defer r.m.mu.RUnlock()
+	for app, state := range r.m.apps {
+		for _, x := range state.mail {
+			if x.todo.IsEmpty() {
+				continue
+			}
+			c, err := r.m.campaign(r.m.keys.seq(kindMessage, app, x.seq), r.m.get)
+			if err != nil {
+				return nil, internal(err)
+			}
+			if c != nil {
+				campaigns = append(campaigns, c)
+			}
+		}
+	}
+	return campaigns, nil
+}
+
+// VendorTargets is actors.Replica's.
+func (r *Replica) VendorTargets(app crier.AppID, seq uint64, after int64, limit int) (targets []crier.VendorTarget, err error) {
+	for _, ordinal := range r.m.todo(app, seq, after, limit) {
+		t := crier.VendorTarget{Ordinal: ordinal}
+		if t.Account, err = r.m.holder(app, ordinal); err != nil {
+			return nil, internal(err)
+		}
+		t.Waiting = len(r.m.waiting(app, ordinal, 0, badgeMost))
+		targets = append(targets, t)
+	}
+	return targets, nil
+}
+
+// todo returns up to limit ordinals over after that may get a notification still.
+func (m *Machine) todo(app crier.AppID, seq uint64, after int64, limit int) (ordinals []uint32) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	state := m.apps[app]
+	if state == nil {
+		return nil
+	}
+	_, x := state.find(seq)
+	if x == nil {
+		return nil
+	}
+	it := x.todo.Iterator()
+	it.AdvanceIfNeeded(uint32(after + 1))
+	for it.HasNext() && len(ordinals) < limit {
+		ordinals = append(ordinals, it.Next())
+	}
+	return ordinals
+}
+
+// holder returns the account with the ordinal, nil where it has no devices.
+func (m *Machine) holder(app crier.AppID, ordinal uint32) (*crier.Account, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	user, err := m.get(m.keys.holder(app, ordinal))
+	if err != nil || user == nil {
+		return nil, err
+	}
+	return m.account(app, crier.UserID(user))
+}
