@@ -32,9 +32,11 @@ type Config struct {
 
 	LoginTimeout   time.Duration // from the upgrade to the login frame; 10 s
 	ConnectTimeout time.Duration // for Hub.Connect; 5 s
-	Heartbeat      time.Duration // within which clients are to send something, whole seconds; 60 s
-	WriteTimeout   time.Duration // for one write to a socket; 10 s
-	DrainSpread    time.Duration // over which Drain spreads the closes; 5 s
+	// RegisterTimeout is how long a session may take to register a device; 10 s.
+	RegisterTimeout time.Duration
+	Heartbeat       time.Duration // within which clients are to send something, whole seconds; 60 s
+	WriteTimeout    time.Duration // for one write to a socket; 10 s
+	DrainSpread     time.Duration // over which Drain spreads the closes; 5 s
 
 	Limits         Limits
 	Origins        []string // the Origins that browsers may connect from, such as https://example.com; none: any
@@ -76,6 +78,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	}{
 		{"LoginTimeout", &cfg.LoginTimeout, 10 * time.Second},
 		{"ConnectTimeout", &cfg.ConnectTimeout, 5 * time.Second},
+		{"RegisterTimeout", &cfg.RegisterTimeout, 10 * time.Second},
 		{"Heartbeat", &cfg.Heartbeat, time.Minute},
 		{"WriteTimeout", &cfg.WriteTimeout, 10 * time.Second},
 		{"DrainSpread", &cfg.DrainSpread, 5 * time.Second},

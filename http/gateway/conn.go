@@ -23,7 +23,7 @@ const (
 
 // conn is one connection: a crier.Conn for its session's actor, and the
 // receiver of its frames. Its goroutine, run, reads and ends it; what is written goes
-// through the outbox. The fields below out belong to that goroutine.
+// through the outbox. The fields below out belong to that goroutine; what the session calls reads login, which stays.
 type conn struct {
 	gw       *Gateway
 	socket   *socket
@@ -36,6 +36,7 @@ type conn struct {
 	login    crier.Login
 	limiter  *rate.Limiter // nil: unlimited
 	admitted bool          // no longer counted as waiting for its login
+	answered chan struct{} // closed when the last registration has its answer; nil: there was none
 }
 
 func newConn(gw *Gateway, s *socket, codec frame.Codec, compress bool, ip netip.Addr) *conn {

@@ -64,6 +64,10 @@ func (c *conn) act(f frame.Client) {
 		c.session.Background(int(f.Unread))
 	case *frame.Ping:
 		c.out.push(c.encode(&frame.Pong{}))
+	case *frame.RegisterDevice:
+		c.register(f)
+	case *frame.Logout:
+		c.logOut()
 	default:
 		c.refuse(crier.CloseBadFrame, 0, crier.Errorf(crier.CodeBadJSON, "a second %s", frame.Type(f)))
 	}

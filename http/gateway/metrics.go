@@ -20,6 +20,7 @@ type metrics struct {
 	messages    prometheus.Counter
 	bytesIn     prometheus.Counter
 	bytesOut    prometheus.Counter
+	devices     *prometheus.CounterVec // registrations by code, 0 for a registered one
 	closes      *prometheus.CounterVec // by reason; "slow" are the slow receivers
 	refused     *prometheus.CounterVec // by cause; before the upgrade
 }
@@ -43,11 +44,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		messages:    counter("messages_delivered_total", "Message frames queued for clients."),
 		bytesIn:     counter("received_bytes_total", "Bytes of frames from clients, without WebSocket headers."),
 		bytesOut:    counter("sent_bytes_total", "Bytes written to clients, with WebSocket headers."),
+		devices:     counters("device_registrations_total", "Registrations of devices, by the code of the answer; 0 is success.", "code"),
 		closes:      counters("closes_total", "Connections that ended, by reason.", "reason"),
 		refused:     counters("refused_total", "Requests refused before the upgrade.", "cause"),
 	}
 	for _, c := range []prometheus.Collector{
-		m.connections, m.pending, m.logins, m.framesIn, m.framesOut, m.messages, m.bytesIn, m.bytesOut, m.closes, m.refused,
+		m.connections, m.pending, m.logins, m.framesIn, m.framesOut, m.messages, m.bytesIn, m.bytesOut, m.devices, m.closes, m.refused,
 	} {
 		if err := r.Register(c); err != nil {
 			return nil, err
@@ -58,6 +60,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 
 func (m *metrics) login(code crier.Code) {
 	m.logins.WithLabelValues(strconv.Itoa(int(code))).Inc()
+}
+
+func (m *metrics) registered(code crier.Code) {
+	m.devices.WithLabelValues(strconv.Itoa(int(code))).Inc()
 }
 
 func (m *metrics) closed(reason crier.CloseReason) {

@@ -43,8 +43,7 @@ func (o *outbox) push(b []byte) {
 	}
 	l := &o.gw.cfg.Limits
 	if o.frames >= l.QueueFrames || o.frames > 0 && o.bytes+len(b) > l.QueueBytes {
-		o.queue = nil
-		o.closeLocked(crier.CloseSlow, frame.CloseFor(crier.CloseSlow).Code)
+		o.cutLocked(crier.CloseSlow)
 		return
 	}
 	o.append(b)
@@ -78,6 +77,20 @@ func (o *outbox) close(reason crier.CloseReason, code uint16, last ...[]byte) bo
 	}
 	o.closeLocked(reason, code, last...)
 	return true
+}
+
+// cut closes with the code of the reason, and drops what waits.
+func (o *outbox) cut(reason crier.CloseReason) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.closing {
+		o.cutLocked(reason)
+	}
+}
+
+func (o *outbox) cutLocked(reason crier.CloseReason) {
+	o.queue = nil
+	o.closeLocked(reason, frame.CloseFor(reason).Code)
 }
 
 func (o *outbox) closeLocked(reason crier.CloseReason, code uint16, last ...[]byte) {

@@ -36,6 +36,11 @@ var examples = []struct {
 	{&frame.Foreground{}, "Client: the app is in front."},
 	{&frame.Ping{}, "Client: a heartbeat."},
 	{
+		&frame.RegisterDevice{Vendor: crier.APNs, Token: "8f4e2c...", Target: "com.example.app", Sandbox: true, Language: "zh-Hans"},
+		"Client: a vendor can reach the device by this token. `vendor` is `apns`, `fcm` or `webpush`.",
+	},
+	{&frame.Logout{}, "Client: the user logs out. A close follows."},
+	{
 		&frame.Welcome{Session: "N3XV6YQ2", Heartbeat: 60, Time: 1700000000000},
 		"Server: the login was accepted. `heartbeat` is in seconds; `time` is the server's clock.",
 	},
@@ -56,6 +61,10 @@ var examples = []struct {
 	{
 		&frame.Bye{Reason: crier.CloseGoingAway, Text: frame.CloseFor(crier.CloseGoingAway).Text},
 		"Server: it ends the session, `reason` is `going-away` or `moved`: connect again. A close follows.",
+	},
+	{
+		&frame.Device{Code: crier.CodeBadParameter, Text: `vendor "pager" is unknown`},
+		"Server: the answer to `register_device`: `ok`, or a code of the API's table and words. The connection stays open.",
 	},
 }
 

@@ -5,10 +5,10 @@ package frame
 
 import "github.com/crier-im/crier"
 
-// Client is a frame that a device sends: *Login, *Ack, *Foreground, *Background or *Ping.
+// Client is a frame that a device sends: *Login, *Ack, *Foreground, *Background, *Ping, *RegisterDevice or *Logout.
 type Client interface{ client() }
 
-// Server is a frame that the server sends: *Welcome, *Message, *Pong, *Kicked, *Error or *Bye.
+// Server is a frame that the server sends: *Welcome, *Message, *Pong, *Kicked, *Error, *Bye or *Device.
 type Server interface{ server() }
 
 // Login is the first frame of a device: who it is.
@@ -38,6 +38,19 @@ type Background struct {
 
 // Ping is a heartbeat; the answer is a Pong.
 type Ping struct{}
+
+// RegisterDevice registers the device with a vendor for the account; the answer
+// is a Device. The fields are those of crier.Device, which has their bounds; its Platform is that of the Login.
+type RegisterDevice struct {
+	Vendor   crier.Vendor `json:"vendor"`
+	Token    string       `json:"token"`
+	Target   string       `json:"target,omitempty"`
+	Sandbox  bool         `json:"sandbox,omitempty"`
+	Language string       `json:"language,omitempty"`
+}
+
+// Logout ends the session and removes the device that was registered in it. The answer is the close.
+type Logout struct{}
 
 // Welcome answers an accepted Login.
 type Welcome struct {
@@ -91,11 +104,21 @@ type Bye struct {
 	Text   string            `json:"text"`
 }
 
-func (*Login) client()      {}
-func (*Ack) client()        {}
-func (*Foreground) client() {}
-func (*Background) client() {}
-func (*Ping) client()       {}
+// Device answers a RegisterDevice: OK, or a Code of the API's table and a text that
+// say why not. The connection stays open.
+type Device struct {
+	OK   bool       `json:"ok"`
+	Code crier.Code `json:"code,omitempty"`
+	Text string     `json:"text,omitempty"`
+}
+
+func (*Login) client()          {}
+func (*Ack) client()            {}
+func (*Foreground) client()     {}
+func (*Background) client()     {}
+func (*Ping) client()           {}
+func (*RegisterDevice) client() {}
+func (*Logout) client()         {}
 
 func (*Welcome) server() {}
 func (*Message) server() {}
@@ -103,3 +126,4 @@ func (*Pong) server()    {}
 func (*Kicked) server()  {}
 func (*Error) server()   {}
 func (*Bye) server()     {}
+func (*Device) server()  {}

@@ -22,6 +22,9 @@ func clientFrames() []frame.Client {
 		&frame.Background{Unread: 3},
 		&frame.Background{},
 		&frame.Ping{},
+		&frame.RegisterDevice{Vendor: crier.APNs, Token: "0a1b", Target: "com.example.app", Sandbox: true, Language: "zh-Hans"},
+		&frame.RegisterDevice{Vendor: crier.WebPush, Token: `{"endpoint":"https://push.example/<1>","keys":{"p256dh":"BA==","auth":"Ag"}}`},
+		&frame.Logout{},
 	}
 }
 
@@ -41,6 +44,8 @@ func serverFrames() []frame.Server {
 		&frame.Kicked{Reason: crier.CloseReplaced, Text: "why"},
 		&frame.Error{Code: crier.CodeSigExpired, Text: "expired"},
 		&frame.Bye{Reason: crier.CloseGoingAway, Text: "back soon"},
+		&frame.Device{OK: true},
+		&frame.Device{Code: crier.CodeBadParameter, Text: "vendor \"pager\" is unknown"},
 	}
 }
 
@@ -75,26 +80,32 @@ func TestMalformedFrames(t *testing.T) {
 		data  string
 		want  error
 	}{
-		"empty":            {frame.JSON, ``, frame.ErrMalformed},
-		"not JSON":         {frame.JSON, `{`, frame.ErrMalformed},
-		"null":             {frame.JSON, `null`, frame.ErrMalformed},
-		"an array":         {frame.JSON, `[{"type":"ping"}]`, frame.ErrMalformed},
-		"no type":          {frame.JSON, `{"seqs":[1]}`, frame.ErrMalformed},
-		"type a number":    {frame.JSON, `{"type":1}`, frame.ErrMalformed},
-		"unknown type":     {frame.JSON, `{"type":"shout"}`, frame.ErrUnknownType},
-		"a server's type":  {frame.JSON, `{"type":"welcome"}`, frame.ErrUnknownType},
-		"two values":       {frame.JSON, `{"type":"ping"}{"type":"ping"}`, frame.ErrMalformed},
-		"negative seq":     {frame.JSON, `{"type":"ack","seqs":[-1]}`, frame.ErrMalformed},
-		"seq with a point": {frame.JSON, `{"type":"ack","seqs":[1.5]}`, frame.ErrMalformed},
-		"sdkappid too big": {frame.JSON, `{"type":"login","sdkappid":4294967296}`, frame.ErrMalformed},
-		"identifier 5":     {frame.JSON, `{"type":"login","identifier":5}`, frame.ErrMalformed},
-		"not UTF-8":        {frame.JSON, "{\"type\":\"login\",\"identifier\":\"a\xff\"}", frame.ErrMalformed},
-		"deep nesting":     {frame.JSON, strings.Repeat("[", 16<<10), frame.ErrMalformed},
-		"proto: empty":     {frame.Proto, ``, frame.ErrMalformed},
-		"proto: garbage":   {frame.Proto, "\xff\xff\xff", frame.ErrMalformed},
-		"proto: JSON":      {frame.Proto, `{"type":"ping"}`, frame.ErrMalformed},
-		"proto: not UTF-8": {frame.Proto, "\x0a\x03\x12\x01\xff", frame.ErrMalformed},
-		"proto: kind 15":   {frame.Proto, "\x7a\x00", frame.ErrUnknownType},
+		"empty":             {frame.JSON, ``, frame.ErrMalformed},
+		"not JSON":          {frame.JSON, `{`, frame.ErrMalformed},
+		"null":              {frame.JSON, `null`, frame.ErrMalformed},
+		"an array":          {frame.JSON, `[{"type":"ping"}]`, frame.ErrMalformed},
+		"no type":           {frame.JSON, `{"seqs":[1]}`, frame.ErrMalformed},
+		"type a number":     {frame.JSON, `{"type":1}`, frame.ErrMalformed},
+		"unknown type":      {frame.JSON, `{"type":"shout"}`, frame.ErrUnknownType},
+		"a server's type":   {frame.JSON, `{"type":"welcome"}`, frame.ErrUnknownType},
+		"two values":        {frame.JSON, `{"type":"ping"}{"type":"ping"}`, frame.ErrMalformed},
+		"negative seq":      {frame.JSON, `{"type":"ack","seqs":[-1]}`, frame.ErrMalformed},
+		"seq with a point":  {frame.JSON, `{"type":"ack","seqs":[1.5]}`, frame.ErrMalformed},
+		"sdkappid too big":  {frame.JSON, `{"type":"login","sdkappid":4294967296}`, frame.ErrMalformed},
+		"identifier 5":      {frame.JSON, `{"type":"login","identifier":5}`, frame.ErrMalformed},
+		"vendor 5":          {frame.JSON, `{"type":"register_device","vendor":5}`, frame.ErrMalformed},
+		"token an object":   {frame.JSON, `{"type":"register_device","vendor":"webpush","token":{"endpoint":"https://x"}}`, frame.ErrMalformed},
+		"sandbox a number":  {frame.JSON, `{"type":"register_device","sandbox":1}`, frame.ErrMalformed},
+		"token not UTF-8":   {frame.JSON, "{\"type\":\"register_device\",\"token\":\"\xff\"}", frame.ErrMalformed},
+		"not UTF-8":         {frame.JSON, "{\"type\":\"login\",\"identifier\":\"a\xff\"}", frame.ErrMalformed},
+		"deep nesting":      {frame.JSON, strings.Repeat("[", 16<<10), frame.ErrMalformed},
+		"proto: empty":      {frame.Proto, ``, frame.ErrMalformed},
+		"proto: garbage":    {frame.Proto, "\xff\xff\xff", frame.ErrMalformed},
+		"proto: JSON":       {frame.Proto, `{"type":"ping"}`, frame.ErrMalformed},
+		"proto: not UTF-8":  {frame.Proto, "\x0a\x03\x12\x01\xff", frame.ErrMalformed},
+		"proto: token \xff": {frame.Proto, "\x32\x03\x12\x01\xff", frame.ErrMalformed},
+		"proto: cut token":  {frame.Proto, "\x32\x03\x12\x05a", frame.ErrMalformed},
+		"proto: kind 15":    {frame.Proto, "\x7a\x00", frame.ErrUnknownType},
 	} {
 		if f, err := c.codec.DecodeClient([]byte(c.data)); !errors.Is(err, c.want) || f != nil {
 			t.Errorf("%s: got %v, %v, want %v", name, f, err, c.want)

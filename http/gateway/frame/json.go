@@ -19,11 +19,13 @@ func (jsonCodec) Binary() bool        { return false }
 // clientTypes and serverTypes make the frame of each "type".
 var (
 	clientTypes = map[string]func() Client{
-		"login":      func() Client { return new(Login) },
-		"ack":        func() Client { return new(Ack) },
-		"foreground": func() Client { return new(Foreground) },
-		"background": func() Client { return new(Background) },
-		"ping":       func() Client { return new(Ping) },
+		"login":           func() Client { return new(Login) },
+		"ack":             func() Client { return new(Ack) },
+		"foreground":      func() Client { return new(Foreground) },
+		"background":      func() Client { return new(Background) },
+		"ping":            func() Client { return new(Ping) },
+		"register_device": func() Client { return new(RegisterDevice) },
+		"logout":          func() Client { return new(Logout) },
 	}
 	serverTypes = map[string]func() Server{
 		"welcome": func() Server { return new(Welcome) },
@@ -32,6 +34,7 @@ var (
 		"kicked":  func() Server { return new(Kicked) },
 		"error":   func() Server { return new(Error) },
 		"bye":     func() Server { return new(Bye) },
+		"device":  func() Server { return new(Device) },
 	}
 )
 
@@ -100,6 +103,10 @@ func Type(f any) string {
 		return "background"
 	case *Ping:
 		return "ping"
+	case *RegisterDevice:
+		return "register_device"
+	case *Logout:
+		return "logout"
 	case *Welcome:
 		return "welcome"
 	case *Message:
@@ -112,6 +119,8 @@ func Type(f any) string {
 		return "error"
 	case *Bye:
 		return "bye"
+	case *Device:
+		return "device"
 	}
 	return ""
 }

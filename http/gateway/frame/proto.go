@@ -35,6 +35,12 @@ func (protoCodec) EncodeClient(f Client) ([]byte, error) {
 		p.Frame = &gatewayv1.ClientFrame_Background{Background: &gatewayv1.Background{Unread: f.Unread}}
 	case *Ping:
 		p.Frame = &gatewayv1.ClientFrame_Ping{Ping: &gatewayv1.Ping{}}
+	case *RegisterDevice:
+		p.Frame = &gatewayv1.ClientFrame_RegisterDevice{RegisterDevice: &gatewayv1.RegisterDevice{
+			Vendor: text(f.Vendor), Token: text(f.Token), Target: text(f.Target), Sandbox: f.Sandbox, Language: text(f.Language),
+		}}
+	case *Logout:
+		p.Frame = &gatewayv1.ClientFrame_Logout{Logout: &gatewayv1.Logout{}}
 	}
 	return proto.Marshal(p)
 }
@@ -59,6 +65,13 @@ func (protoCodec) DecodeClient(data []byte) (Client, error) {
 		return &Background{Unread: f.Background.GetUnread()}, nil
 	case *gatewayv1.ClientFrame_Ping:
 		return &Ping{}, nil
+	case *gatewayv1.ClientFrame_RegisterDevice:
+		d := f.RegisterDevice
+		return &RegisterDevice{
+			Vendor: crier.Vendor(d.GetVendor()), Token: d.GetToken(), Target: d.GetTarget(), Sandbox: d.GetSandbox(), Language: d.GetLanguage(),
+		}, nil
+	case *gatewayv1.ClientFrame_Logout:
+		return &Logout{}, nil
 	}
 	return nil, unset(data)
 }
@@ -84,6 +97,8 @@ func (protoCodec) EncodeServer(f Server) ([]byte, error) {
 		p.Frame = &gatewayv1.ServerFrame_Error{Error: &gatewayv1.Error{Code: uint32(f.Code), Text: text(f.Text)}}
 	case *Bye:
 		p.Frame = &gatewayv1.ServerFrame_Bye{Bye: &gatewayv1.Bye{Reason: text(f.Reason), Text: text(f.Text)}}
+	case *Device:
+		p.Frame = &gatewayv1.ServerFrame_Device{Device: &gatewayv1.Device{Ok: f.OK, Code: uint32(f.Code), Text: text(f.Text)}}
 	}
 	return proto.Marshal(p)
 }
@@ -104,14 +119,28 @@ func (protoCodec) DecodeServer(data []byte) (Server, error) {
 	case *gatewayv1.ServerFrame_Kicked:
 		return &Kicked{Reason: crier.CloseReason(f.Kicked.GetReason()), Text: f.Kicked.GetText()}, nil
 	case *gatewayv1.ServerFrame_Error:
-		if f.Error.GetCode() > math.MaxInt32 {
-			return nil, malformed(fmt.Errorf("code %d is out of range", f.Error.GetCode()))
+		code, err := codeFromProto(f.Error.GetCode())
+		if err != nil {
+			return nil, err
 		}
-		return &Error{Code: crier.Code(f.Error.GetCode()), Text: f.Error.GetText()}, nil
+		return &Error{Code: code, Text: f.Error.GetText()}, nil
 	case *gatewayv1.ServerFrame_Bye:
 		return &Bye{Reason: crier.CloseReason(f.Bye.GetReason()), Text: f.Bye.GetText()}, nil
+	case *gatewayv1.ServerFrame_Device:
+		code, err := codeFromProto(f.Device.GetCode())
+		if err != nil {
+			return nil, err
+		}
+		return &Device{OK: f.Device.GetOk(), Code: code, Text: f.Device.GetText()}, nil
 	}
 	return nil, unset(data)
+}
+
+func codeFromProto(code uint32) (crier.Code, error) {
+	if code > math.MaxInt32 {
+		return 0, malformed(fmt.Errorf("code %d is out of range", code))
+	}
+	return crier.Code(code), nil
 }
 
 // unset tells an empty frame from one of a kind that came later than this code:

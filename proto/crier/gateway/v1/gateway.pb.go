@@ -39,6 +39,8 @@ type ClientFrame struct {
 	//	*ClientFrame_Foreground
 	//	*ClientFrame_Background
 	//	*ClientFrame_Ping
+	//	*ClientFrame_RegisterDevice
+	//	*ClientFrame_Logout
 	Frame         isClientFrame_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -126,6 +128,24 @@ func (x *ClientFrame) GetPing() *Ping {
 	return nil
 }
 
+func (x *ClientFrame) GetRegisterDevice() *RegisterDevice {
+	if x != nil {
+		if x, ok := x.Frame.(*ClientFrame_RegisterDevice); ok {
+			return x.RegisterDevice
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetLogout() *Logout {
+	if x != nil {
+		if x, ok := x.Frame.(*ClientFrame_Logout); ok {
+			return x.Logout
+		}
+	}
+	return nil
+}
+
 type isClientFrame_Frame interface {
 	isClientFrame_Frame()
 }
@@ -155,6 +175,16 @@ type ClientFrame_Ping struct {
 	Ping *Ping `protobuf:"bytes,5,opt,name=ping,proto3,oneof"`
 }
 
+type ClientFrame_RegisterDevice struct {
+	// Where a vendor can reach the device.
+	RegisterDevice *RegisterDevice `protobuf:"bytes,6,opt,name=register_device,json=registerDevice,proto3,oneof"`
+}
+
+type ClientFrame_Logout struct {
+	// The user logs out.
+	Logout *Logout `protobuf:"bytes,7,opt,name=logout,proto3,oneof"`
+}
+
 func (*ClientFrame_Login) isClientFrame_Frame() {}
 
 func (*ClientFrame_Ack) isClientFrame_Frame() {}
@@ -164,6 +194,10 @@ func (*ClientFrame_Foreground) isClientFrame_Frame() {}
 func (*ClientFrame_Background) isClientFrame_Frame() {}
 
 func (*ClientFrame_Ping) isClientFrame_Frame() {}
+
+func (*ClientFrame_RegisterDevice) isClientFrame_Frame() {}
+
+func (*ClientFrame_Logout) isClientFrame_Frame() {}
 
 // ServerFrame is what the server sends. A client ignores kinds that it does not know.
 type ServerFrame struct {
@@ -178,6 +212,7 @@ type ServerFrame struct {
 	//	*ServerFrame_Kicked
 	//	*ServerFrame_Error
 	//	*ServerFrame_Bye
+	//	*ServerFrame_Device
 	Frame         isServerFrame_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -274,6 +309,15 @@ func (x *ServerFrame) GetBye() *Bye {
 	return nil
 }
 
+func (x *ServerFrame) GetDevice() *Device {
+	if x != nil {
+		if x, ok := x.Frame.(*ServerFrame_Device); ok {
+			return x.Device
+		}
+	}
+	return nil
+}
+
 type isServerFrame_Frame interface {
 	isServerFrame_Frame()
 }
@@ -308,6 +352,11 @@ type ServerFrame_Bye struct {
 	Bye *Bye `protobuf:"bytes,6,opt,name=bye,proto3,oneof"`
 }
 
+type ServerFrame_Device struct {
+	// The answer to a register_device.
+	Device *Device `protobuf:"bytes,7,opt,name=device,proto3,oneof"`
+}
+
 func (*ServerFrame_Welcome) isServerFrame_Frame() {}
 
 func (*ServerFrame_Message) isServerFrame_Frame() {}
@@ -319,6 +368,8 @@ func (*ServerFrame_Kicked) isServerFrame_Frame() {}
 func (*ServerFrame_Error) isServerFrame_Frame() {}
 
 func (*ServerFrame_Bye) isServerFrame_Frame() {}
+
+func (*ServerFrame_Device) isServerFrame_Frame() {}
 
 // Login says who connects.
 type Login struct {
@@ -586,6 +637,126 @@ func (*Ping) Descriptor() ([]byte, []int) {
 	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{6}
 }
 
+// RegisterDevice registers the device with a vendor for the account. Its platform is that of the login.
+type RegisterDevice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// apns, fcm or webpush.
+	Vendor string `protobuf:"bytes,1,opt,name=vendor,proto3" json:"vendor,omitempty"`
+	// What the vendor calls the device; of webpush the subscription as JSON. 1 to 4096 bytes.
+	Token string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	// What of the vendor the token belongs to: of apns the bundle id, of fcm the project id, of
+	// webpush nothing. At most 255 bytes.
+	Target string `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	// The token is of the development environment of apns.
+	Sandbox bool `protobuf:"varint,4,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// BCP 47, such as zh-Hans, at most 35 bytes; may be empty.
+	Language      string `protobuf:"bytes,5,opt,name=language,proto3" json:"language,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterDevice) Reset() {
+	*x = RegisterDevice{}
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterDevice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterDevice) ProtoMessage() {}
+
+func (x *RegisterDevice) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterDevice.ProtoReflect.Descriptor instead.
+func (*RegisterDevice) Descriptor() ([]byte, []int) {
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RegisterDevice) GetVendor() string {
+	if x != nil {
+		return x.Vendor
+	}
+	return ""
+}
+
+func (x *RegisterDevice) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *RegisterDevice) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *RegisterDevice) GetSandbox() bool {
+	if x != nil {
+		return x.Sandbox
+	}
+	return false
+}
+
+func (x *RegisterDevice) GetLanguage() string {
+	if x != nil {
+		return x.Language
+	}
+	return ""
+}
+
+// Logout ends the session and removes the device that was registered in it.
+type Logout struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Logout) Reset() {
+	*x = Logout{}
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Logout) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Logout) ProtoMessage() {}
+
+func (x *Logout) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Logout.ProtoReflect.Descriptor instead.
+func (*Logout) Descriptor() ([]byte, []int) {
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
+}
+
 // Welcome says that the login was accepted.
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -601,7 +772,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[7]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +784,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[7]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +797,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{7}
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Welcome) GetSession() string {
@@ -675,7 +846,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +858,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[8]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +871,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{8}
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Message) GetTask() string {
@@ -772,7 +943,7 @@ type Element struct {
 
 func (x *Element) Reset() {
 	*x = Element{}
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +955,7 @@ func (x *Element) String() string {
 func (*Element) ProtoMessage() {}
 
 func (x *Element) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[9]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +968,7 @@ func (x *Element) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Element.ProtoReflect.Descriptor instead.
 func (*Element) Descriptor() ([]byte, []int) {
-	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{9}
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Element) GetType() string {
@@ -831,7 +1002,7 @@ type Notification struct {
 
 func (x *Notification) Reset() {
 	*x = Notification{}
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +1014,7 @@ func (x *Notification) String() string {
 func (*Notification) ProtoMessage() {}
 
 func (x *Notification) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[10]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +1027,7 @@ func (x *Notification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notification.ProtoReflect.Descriptor instead.
 func (*Notification) Descriptor() ([]byte, []int) {
-	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{10}
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Notification) GetTitle() string {
@@ -896,7 +1067,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1079,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[11]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1092,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{11}
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
 }
 
 // Kicked says why the session is over.
@@ -937,7 +1108,7 @@ type Kicked struct {
 
 func (x *Kicked) Reset() {
 	*x = Kicked{}
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1120,7 @@ func (x *Kicked) String() string {
 func (*Kicked) ProtoMessage() {}
 
 func (x *Kicked) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[12]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1133,7 @@ func (x *Kicked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kicked.ProtoReflect.Descriptor instead.
 func (*Kicked) Descriptor() ([]byte, []int) {
-	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{12}
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Kicked) GetReason() string {
@@ -992,7 +1163,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1175,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[13]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1188,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{13}
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Error) GetCode() uint32 {
@@ -1047,7 +1218,7 @@ type Bye struct {
 
 func (x *Bye) Reset() {
 	*x = Bye{}
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1230,7 @@ func (x *Bye) String() string {
 func (*Bye) ProtoMessage() {}
 
 func (x *Bye) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[14]
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1243,7 @@ func (x *Bye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bye.ProtoReflect.Descriptor instead.
 func (*Bye) Descriptor() ([]byte, []int) {
-	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{14}
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Bye) GetReason() string {
@@ -1089,11 +1260,75 @@ func (x *Bye) GetText() string {
 	return ""
 }
 
+// Device answers a RegisterDevice. The connection stays open.
+type Device struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device is registered, durably.
+	Ok bool `protobuf:"varint,1,opt,name=ok,proto3" json:"ok,omitempty"`
+	// Why not: a code of the API's table; 0 if ok.
+	Code uint32 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
+	// The code in words; empty if ok.
+	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Device) Reset() {
+	*x = Device{}
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Device) ProtoMessage() {}
+
+func (x *Device) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_gateway_v1_gateway_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Device.ProtoReflect.Descriptor instead.
+func (*Device) Descriptor() ([]byte, []int) {
+	return file_crier_gateway_v1_gateway_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Device) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *Device) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Device) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_crier_gateway_v1_gateway_proto protoreflect.FileDescriptor
 
 const file_crier_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecrier/gateway/v1/gateway.proto\x12\x10crier.gateway.v1\"\xa0\x02\n" +
+	"\x1ecrier/gateway/v1/gateway.proto\x12\x10crier.gateway.v1\"\xa1\x03\n" +
 	"\vClientFrame\x12/\n" +
 	"\x05login\x18\x01 \x01(\v2\x17.crier.gateway.v1.LoginH\x00R\x05login\x12)\n" +
 	"\x03ack\x18\x02 \x01(\v2\x15.crier.gateway.v1.AckH\x00R\x03ack\x12>\n" +
@@ -1103,15 +1338,18 @@ const file_crier_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
 	"background\x18\x04 \x01(\v2\x1c.crier.gateway.v1.BackgroundH\x00R\n" +
 	"background\x12,\n" +
-	"\x04ping\x18\x05 \x01(\v2\x16.crier.gateway.v1.PingH\x00R\x04pingB\a\n" +
-	"\x05frame\"\xc2\x02\n" +
+	"\x04ping\x18\x05 \x01(\v2\x16.crier.gateway.v1.PingH\x00R\x04ping\x12K\n" +
+	"\x0fregister_device\x18\x06 \x01(\v2 .crier.gateway.v1.RegisterDeviceH\x00R\x0eregisterDevice\x122\n" +
+	"\x06logout\x18\a \x01(\v2\x18.crier.gateway.v1.LogoutH\x00R\x06logoutB\a\n" +
+	"\x05frame\"\xf6\x02\n" +
 	"\vServerFrame\x125\n" +
 	"\awelcome\x18\x01 \x01(\v2\x19.crier.gateway.v1.WelcomeH\x00R\awelcome\x125\n" +
 	"\amessage\x18\x02 \x01(\v2\x19.crier.gateway.v1.MessageH\x00R\amessage\x12,\n" +
 	"\x04pong\x18\x03 \x01(\v2\x16.crier.gateway.v1.PongH\x00R\x04pong\x122\n" +
 	"\x06kicked\x18\x04 \x01(\v2\x18.crier.gateway.v1.KickedH\x00R\x06kicked\x12/\n" +
 	"\x05error\x18\x05 \x01(\v2\x17.crier.gateway.v1.ErrorH\x00R\x05error\x12)\n" +
-	"\x03bye\x18\x06 \x01(\v2\x15.crier.gateway.v1.ByeH\x00R\x03byeB\a\n" +
+	"\x03bye\x18\x06 \x01(\v2\x15.crier.gateway.v1.ByeH\x00R\x03bye\x122\n" +
+	"\x06device\x18\a \x01(\v2\x18.crier.gateway.v1.DeviceH\x00R\x06deviceB\a\n" +
 	"\x05frame\"\xab\x01\n" +
 	"\x05Login\x12\x1a\n" +
 	"\bsdkappid\x18\x01 \x01(\rR\bsdkappid\x12\x1e\n" +
@@ -1132,7 +1370,14 @@ const file_crier_gateway_v1_gateway_proto_rawDesc = "" +
 	"\n" +
 	"Background\x12\x16\n" +
 	"\x06unread\x18\x01 \x01(\rR\x06unread\"\x06\n" +
-	"\x04Ping\"U\n" +
+	"\x04Ping\"\x8c\x01\n" +
+	"\x0eRegisterDevice\x12\x16\n" +
+	"\x06vendor\x18\x01 \x01(\tR\x06vendor\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12\x16\n" +
+	"\x06target\x18\x03 \x01(\tR\x06target\x12\x18\n" +
+	"\asandbox\x18\x04 \x01(\bR\asandbox\x12\x1a\n" +
+	"\blanguage\x18\x05 \x01(\tR\blanguage\"\b\n" +
+	"\x06Logout\"U\n" +
 	"\aWelcome\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x1c\n" +
 	"\theartbeat\x18\x02 \x01(\rR\theartbeat\x12\x12\n" +
@@ -1163,7 +1408,11 @@ const file_crier_gateway_v1_gateway_proto_rawDesc = "" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"1\n" +
 	"\x03Bye\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04textB<Z:github.com/crier-im/crier/proto/crier/gateway/v1;gatewayv1b\x06proto3"
+	"\x04text\x18\x02 \x01(\tR\x04text\"@\n" +
+	"\x06Device\x12\x0e\n" +
+	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\rR\x04code\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04textB<Z:github.com/crier-im/crier/proto/crier/gateway/v1;gatewayv1b\x06proto3"
 
 var (
 	file_crier_gateway_v1_gateway_proto_rawDescOnce sync.Once
@@ -1177,23 +1426,26 @@ func file_crier_gateway_v1_gateway_proto_rawDescGZIP() []byte {
 	return file_crier_gateway_v1_gateway_proto_rawDescData
 }
 
-var file_crier_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_crier_gateway_v1_gateway_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_crier_gateway_v1_gateway_proto_goTypes = []any{
-	(*ClientFrame)(nil),  // 0: crier.gateway.v1.ClientFrame
-	(*ServerFrame)(nil),  // 1: crier.gateway.v1.ServerFrame
-	(*Login)(nil),        // 2: crier.gateway.v1.Login
-	(*Ack)(nil),          // 3: crier.gateway.v1.Ack
-	(*Foreground)(nil),   // 4: crier.gateway.v1.Foreground
-	(*Background)(nil),   // 5: crier.gateway.v1.Background
-	(*Ping)(nil),         // 6: crier.gateway.v1.Ping
-	(*Welcome)(nil),      // 7: crier.gateway.v1.Welcome
-	(*Message)(nil),      // 8: crier.gateway.v1.Message
-	(*Element)(nil),      // 9: crier.gateway.v1.Element
-	(*Notification)(nil), // 10: crier.gateway.v1.Notification
-	(*Pong)(nil),         // 11: crier.gateway.v1.Pong
-	(*Kicked)(nil),       // 12: crier.gateway.v1.Kicked
-	(*Error)(nil),        // 13: crier.gateway.v1.Error
-	(*Bye)(nil),          // 14: crier.gateway.v1.Bye
+	(*ClientFrame)(nil),    // 0: crier.gateway.v1.ClientFrame
+	(*ServerFrame)(nil),    // 1: crier.gateway.v1.ServerFrame
+	(*Login)(nil),          // 2: crier.gateway.v1.Login
+	(*Ack)(nil),            // 3: crier.gateway.v1.Ack
+	(*Foreground)(nil),     // 4: crier.gateway.v1.Foreground
+	(*Background)(nil),     // 5: crier.gateway.v1.Background
+	(*Ping)(nil),           // 6: crier.gateway.v1.Ping
+	(*RegisterDevice)(nil), // 7: crier.gateway.v1.RegisterDevice
+	(*Logout)(nil),         // 8: crier.gateway.v1.Logout
+	(*Welcome)(nil),        // 9: crier.gateway.v1.Welcome
+	(*Message)(nil),        // 10: crier.gateway.v1.Message
+	(*Element)(nil),        // 11: crier.gateway.v1.Element
+	(*Notification)(nil),   // 12: crier.gateway.v1.Notification
+	(*Pong)(nil),           // 13: crier.gateway.v1.Pong
+	(*Kicked)(nil),         // 14: crier.gateway.v1.Kicked
+	(*Error)(nil),          // 15: crier.gateway.v1.Error
+	(*Bye)(nil),            // 16: crier.gateway.v1.Bye
+	(*Device)(nil),         // 17: crier.gateway.v1.Device
 }
 var file_crier_gateway_v1_gateway_proto_depIdxs = []int32{
 	2,  // 0: crier.gateway.v1.ClientFrame.login:type_name -> crier.gateway.v1.Login
@@ -1201,19 +1453,22 @@ var file_crier_gateway_v1_gateway_proto_depIdxs = []int32{
 	4,  // 2: crier.gateway.v1.ClientFrame.foreground:type_name -> crier.gateway.v1.Foreground
 	5,  // 3: crier.gateway.v1.ClientFrame.background:type_name -> crier.gateway.v1.Background
 	6,  // 4: crier.gateway.v1.ClientFrame.ping:type_name -> crier.gateway.v1.Ping
-	7,  // 5: crier.gateway.v1.ServerFrame.welcome:type_name -> crier.gateway.v1.Welcome
-	8,  // 6: crier.gateway.v1.ServerFrame.message:type_name -> crier.gateway.v1.Message
-	11, // 7: crier.gateway.v1.ServerFrame.pong:type_name -> crier.gateway.v1.Pong
-	12, // 8: crier.gateway.v1.ServerFrame.kicked:type_name -> crier.gateway.v1.Kicked
-	13, // 9: crier.gateway.v1.ServerFrame.error:type_name -> crier.gateway.v1.Error
-	14, // 10: crier.gateway.v1.ServerFrame.bye:type_name -> crier.gateway.v1.Bye
-	9,  // 11: crier.gateway.v1.Message.elements:type_name -> crier.gateway.v1.Element
-	10, // 12: crier.gateway.v1.Message.notification:type_name -> crier.gateway.v1.Notification
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	7,  // 5: crier.gateway.v1.ClientFrame.register_device:type_name -> crier.gateway.v1.RegisterDevice
+	8,  // 6: crier.gateway.v1.ClientFrame.logout:type_name -> crier.gateway.v1.Logout
+	9,  // 7: crier.gateway.v1.ServerFrame.welcome:type_name -> crier.gateway.v1.Welcome
+	10, // 8: crier.gateway.v1.ServerFrame.message:type_name -> crier.gateway.v1.Message
+	13, // 9: crier.gateway.v1.ServerFrame.pong:type_name -> crier.gateway.v1.Pong
+	14, // 10: crier.gateway.v1.ServerFrame.kicked:type_name -> crier.gateway.v1.Kicked
+	15, // 11: crier.gateway.v1.ServerFrame.error:type_name -> crier.gateway.v1.Error
+	16, // 12: crier.gateway.v1.ServerFrame.bye:type_name -> crier.gateway.v1.Bye
+	17, // 13: crier.gateway.v1.ServerFrame.device:type_name -> crier.gateway.v1.Device
+	11, // 14: crier.gateway.v1.Message.elements:type_name -> crier.gateway.v1.Element
+	12, // 15: crier.gateway.v1.Message.notification:type_name -> crier.gateway.v1.Notification
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_crier_gateway_v1_gateway_proto_init() }
@@ -1227,6 +1482,8 @@ func file_crier_gateway_v1_gateway_proto_init() {
 		(*ClientFrame_Foreground)(nil),
 		(*ClientFrame_Background)(nil),
 		(*ClientFrame_Ping)(nil),
+		(*ClientFrame_RegisterDevice)(nil),
+		(*ClientFrame_Logout)(nil),
 	}
 	file_crier_gateway_v1_gateway_proto_msgTypes[1].OneofWrappers = []any{
 		(*ServerFrame_Welcome)(nil),
@@ -1235,6 +1492,7 @@ func file_crier_gateway_v1_gateway_proto_init() {
 		(*ServerFrame_Kicked)(nil),
 		(*ServerFrame_Error)(nil),
 		(*ServerFrame_Bye)(nil),
+		(*ServerFrame_Device)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1242,7 +1500,7 @@ func file_crier_gateway_v1_gateway_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_gateway_v1_gateway_proto_rawDesc), len(file_crier_gateway_v1_gateway_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
