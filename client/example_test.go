@@ -58,4 +58,29 @@ func ExampleListen() {
 	}
 }
 
+// A phone is notified by its vendor while the app is away, until its user logs out.
+func ExampleNewListener() {
+	l, err := client.NewListener(client.ListenConfig{
+		URL: "https://push.example.com", SDKAppID: 1400000001, UserID: "alice", UserSig: client.UserSig("a UserSig"), Platform: crier.Android,
+		Device: &client.Device{Vendor: crier.FCM, Token: "the token of this phone", Target: "my-project", Language: "zh-Hans"},
+		OnDevice: func(err error) {
+			if err != nil {
+				fmt.Println("no notifications while the app is away:", err)
+			}
+		},
+		OnMessage: func(context.Context, *client.Message) error { return nil },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() { // the app tells, from wherever it is
+		l.Background(3)
+		l.Foreground()
+		l.Logout()
+	}()
+	if err := l.Run(context.Background()); err == nil {
+		fmt.Println("logged out")
+	}
+}
+
 func askOwnBackEnd(context.Context, crier.UserID) (string, error) { return "a UserSig", nil }

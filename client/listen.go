@@ -24,11 +24,15 @@ const (
 // Message is one message of a push.
 type Message = frame.Message
 
+// Device is where a vendor can reach this device while it has no connection: what to put into the fields
+// is in docs/gateway.md.
+type Device = frame.RegisterDevice
+
 // State is what OnState is told.
 type State struct {
 	Connected bool
 	Session   crier.SessionID // while Connected
-	Err       error           // why the connection ended, or could not be made
+	Err       error           // why the connection ended, or could not be made; nil after a logout
 	Retry     time.Duration   // after how long the next attempt comes; zero: there is none
 }
 
@@ -49,6 +53,12 @@ type ListenConfig struct {
 	OnMessage func(ctx context.Context, m *Message) error
 	// OnState is told when a connection is up or has ended; nil: nobody is told. It should return soon.
 	OnState func(State)
+
+	// Device is registered after every login; nil: none. Listener.Register replaces it.
+	Device *Device
+	// OnDevice is told how each registration was answered: nil, or a *crier.Error that says why not. CodeTimeout and
+	// CodeInternal are tried again by themselves. nil: nobody is told. It should return soon.
+	OnDevice func(error)
 
 	Store Store // nil: MemoryStore
 	NoAck bool  // acknowledge nothing: kept messages come again with every connection
@@ -87,25 +97,33 @@ func (e *CloseError) Unwrap() error {
 // steady is how long a connection must have lasted for the next attempt not to wait longer than the one before it.
 const steady = 10 * time.Second
 
-// Listen connects as an account and hands its messages to OnMessage until ctx ends, and then returns its error. It
-// connects again by itself, with a growing and random pause, unless the server says not to: then it returns a
-// *CloseError, as after a login elsewhere, a kick or a refused login. A UserSig that has expired is asked for
-// again once; the same one again is final.
-//
-// Each message is handed over once as long as Store remembers it, and acknowledged when OnMessage has returned nil.
+// Listen is a Listener's Run, for who has nothing more to tell it.
 func Listen(ctx context.Context, cfg ListenConfig) error {
-	cfg, codec, err := cfg.withDefaults()
+	l, err := NewListener(cfg)
 	if err != nil {
 		return err
 	}
-	l := &listener{cfg: cfg, codec: codec}
-	wait := backoff{least: cfg.MinBackoff, most: cfg.MaxBackoff}
+	return l.Run(ctx)
+}
+
+// Run connects as an account and hands its messages to OnMessage until ctx ends, and then returns its error. It
+// connects again by itself, with a growing and random pause, unless the server says not to: then it returns a
+// *CloseError, as after a login elsewhere, a kick or a refused login. A UserSig that has expired is asked for
+// again once; the same one again is final. After Logout it returns nil.
+//
+// Each message is handed over once as long as Store remembers it, and acknowledged when OnMessage has returned nil.
+func (l *Listener) Run(ctx context.Context) error {
+	wait := backoff{least: l.cfg.MinBackoff, most: l.cfg.MaxBackoff}
 	for {
 		l.since = time.Time{}
 		err := l.connect(ctx)
 		if ctx.Err() != nil {
 			l.state(State{Err: ctx.Err()})
 			return ctx.Err()
+		}
+		if l.loggedOut(err) {
+			l.state(State{})
+			return nil
 		}
 		if l.final(err) {
 			l.state(State{Err: err})

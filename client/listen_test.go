@@ -22,7 +22,9 @@ import (
 
 // listening is a Listen that runs for a test.
 type listening struct {
+	*client.Listener
 	messages chan *client.Message
+	devices  chan error // the answers to registrations
 	states   chan client.State
 	done     chan error
 	stop     context.CancelFunc
@@ -30,20 +32,28 @@ type listening struct {
 
 func listen(t *testing.T, url string, change func(*client.ListenConfig)) *listening {
 	t.Helper()
-	l := &listening{messages: make(chan *client.Message, 1000), states: make(chan client.State, 1000), done: make(chan error, 1)}
+	l := &listening{
+		messages: make(chan *client.Message, 1000), devices: make(chan error, 1000), states: make(chan client.State, 1000), done: make(chan error, 1),
+	}
 	cfg := client.ListenConfig{
 		URL: url, SDKAppID: app, UserID: "alice", UserSig: client.SecretKey(gatewaytest.Key), Platform: crier.Web,
 		OnMessage:  func(_ context.Context, m *client.Message) error { l.messages <- m; return nil },
 		OnState:    func(s client.State) { l.states <- s },
+		OnDevice:   func(err error) { l.devices <- err },
 		MinBackoff: time.Millisecond, MaxBackoff: 20 * time.Millisecond,
 	}
 	if change != nil {
 		change(&cfg)
 	}
+	var err error
+	if l.Listener, err = client.NewListener(cfg); err != nil {
+		l.done <- err
+		return l
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.stop = cancel
 	var group sync.WaitGroup
-	group.Go(func() { l.done <- client.Listen(ctx, cfg) })
+	group.Go(func() { l.done <- l.Run(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		group.Wait()

@@ -25,25 +25,43 @@ const (
 	patience = 2.5
 )
 
-// listener is one Listen.
-type listener struct {
+// Listener is one receiver: a device of an account. Run it once; the other methods may be called before and
+// meanwhile, from any goroutine, and don't block. What they tell the server it is told again with every connection.
+type Listener struct {
 	cfg    ListenConfig
 	codec  frame.Codec
+	wishes wishes
+
+	// The rest belongs to Run.
 	ws     *websocket.Conn
-	since  time.Time // when the last login was accepted; zero: it was not
-	sig    string    // of the last login
-	stale  string    // a UserSig that the server called expired
+	since  time.Time     // when the last login was accepted; zero: it was not
+	sig    string        // of the last login
+	stale  string        // a UserSig that the server called expired
+	again  chan struct{} // a registration on this connection is to be repeated
 	failed *crier.Error
 }
 
-func (l *listener) state(s State) {
+// NewListener makes a receiver. The error names the field of the configuration.
+func NewListener(cfg ListenConfig) (*Listener, error) {
+	cfg, codec, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	l := &Listener{cfg: cfg, codec: codec, wishes: wishes{changed: make(chan struct{}, 1)}}
+	if cfg.Device != nil {
+		l.Register(*cfg.Device)
+	}
+	return l, nil
+}
+
+func (l *Listener) state(s State) {
 	if l.cfg.OnState != nil {
 		l.cfg.OnState(s)
 	}
 }
 
 // connect makes one connection and listens until it ends. The error is never nil.
-func (l *listener) connect(ctx context.Context) error {
+func (l *Listener) connect(ctx context.Context) error {
 	sig, err := l.cfg.UserSig(ctx, l.cfg.SDKAppID, l.cfg.UserID)
 	if err != nil {
 		return fmt.Errorf("get a UserSig: %w", err)
@@ -56,16 +74,16 @@ func (l *listener) connect(ctx context.Context) error {
 		return refusal(resp, err)
 	}
 	defer ws.CloseNow() //nolint:errcheck // it has ended already, or is of no more use
-	l.ws = ws
+	l.ws, l.again = ws, make(chan struct{}, 1)
 	ws.SetReadLimit(maxMessage)
 	heartbeat, err := l.logIn(dial)
 	if err != nil {
 		return l.ended(err)
 	}
 
-	beat, stop := context.WithCancel(ctx)
+	telling, stop := context.WithCancel(ctx)
 	var group sync.WaitGroup
-	group.Go(func() { l.beat(beat, heartbeat) })
+	group.Go(func() { l.tell(telling, heartbeat) })
 	defer group.Wait()
 	defer stop()
 	return l.ended(l.listen(ctx, heartbeat))
@@ -79,7 +97,7 @@ func refusal(resp *http.Response, err error) error {
 	return fmt.Errorf("connect: %w", errors.Join(status(resp.StatusCode), err))
 }
 
-func (l *listener) logIn(ctx context.Context) (heartbeat time.Duration, err error) {
+func (l *Listener) logIn(ctx context.Context) (heartbeat time.Duration, err error) {
 	err = l.send(ctx, &frame.Login{
 		SDKAppID: l.cfg.SDKAppID, Identifier: string(l.cfg.UserID), UserSig: l.sig, Platform: l.cfg.Platform,
 		Client: l.cfg.Client, Version: l.cfg.Version,
@@ -104,7 +122,7 @@ func (l *listener) logIn(ctx context.Context) (heartbeat time.Duration, err erro
 }
 
 // listen takes frames until there are no more.
-func (l *listener) listen(ctx context.Context, heartbeat time.Duration) error {
+func (l *Listener) listen(ctx context.Context, heartbeat time.Duration) error {
 	for {
 		read, cancel := context.WithTimeout(ctx, time.Duration(patience*float64(heartbeat)))
 		f, err := l.receive(read)
@@ -117,6 +135,8 @@ func (l *listener) listen(ctx context.Context, heartbeat time.Duration) error {
 			if err := l.take(ctx, f); err != nil {
 				return err
 			}
+		case *frame.Device:
+			l.registered(f)
 		case *frame.Error:
 			l.failed = &crier.Error{Code: f.Code, Info: f.Text}
 		}
@@ -125,7 +145,10 @@ func (l *listener) listen(ctx context.Context, heartbeat time.Duration) error {
 
 // take hands over a message that was not seen before and acknowledges it. A message that is
 // not kept is not acknowledged, but marked all the same: a partition that moves may send it twice.
-func (l *listener) take(ctx context.Context, m *Message) error {
+func (l *Listener) take(ctx context.Context, m *Message) error {
+	if l.wishes.wanted().logout {
+		return nil // the user has gone
+	}
 	seen, err := l.cfg.Store.Seen(ctx, m.Task)
 	if err != nil {
 		return fmt.Errorf("look up task %s: %w", m.Task, err)
@@ -146,23 +169,7 @@ func (l *listener) take(ctx context.Context, m *Message) error {
 	return nil
 }
 
-// beat sends heartbeats until ctx ends.
-func (l *listener) beat(ctx context.Context, every time.Duration) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			if l.send(ctx, &frame.Ping{}) != nil {
-				return // the reader notices too
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (l *listener) send(ctx context.Context, f frame.Client) error {
+func (l *Listener) send(ctx context.Context, f frame.Client) error {
 	data, err := l.codec.EncodeClient(f)
 	if err != nil {
 		return err
@@ -177,7 +184,7 @@ func (l *listener) send(ctx context.Context, f frame.Client) error {
 }
 
 // receive returns the next frame of a kind that is known here.
-func (l *listener) receive(ctx context.Context) (frame.Server, error) {
+func (l *Listener) receive(ctx context.Context) (frame.Server, error) {
 	for {
 		_, data, err := l.ws.Read(ctx)
 		if err != nil {
@@ -191,7 +198,7 @@ func (l *listener) receive(ctx context.Context) (frame.Server, error) {
 }
 
 // ended makes a CloseError of an error after which the server has said why.
-func (l *listener) ended(err error) error {
+func (l *Listener) ended(err error) error {
 	code := int(websocket.CloseStatus(err))
 	if code == -1 && l.failed == nil {
 		return err
@@ -200,7 +207,7 @@ func (l *listener) ended(err error) error {
 }
 
 // final reports whether connecting again would be wrong or of no use.
-func (l *listener) final(err error) bool {
+func (l *Listener) final(err error) bool {
 	if s, ok := errors.AsType[status](err); ok {
 		return s >= 400 && s < 500 && s != http.StatusTooManyRequests && s != http.StatusRequestTimeout
 	}
