@@ -1,6 +1,7 @@
 package vendors_test
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"strings"
@@ -104,5 +105,8 @@ func TestCheckCredential(t *testing.T) {
 	}
 	// A certificate works by way of the vault, which keeps its password.
 	w.put(t, p12)
+	if text, err := json.Marshal(w.app); err != nil || strings.Contains(string(text), "the-password") {
+		t.Errorf("%s, %v", text, err)
+	}
 	is(t, w.push(w.app, iPhone(hexToken("ab", 1))), crier.OutcomeAccepted, "")
 }

@@ -90,7 +90,13 @@ func TestCredentialAdd(t *testing.T) {
 	}
 	got, listed = crier.Credential{}, `[{"vendor":"webpush"}]`
 	for _, args := range [][]string{
-		{"huawei", "--file", p8}, {"apns"}, {"apns", "--generate"}, {"webpush", "--generate", "--file", vapid}, {"webpush", "--generate", "--subject", "mailto:a@example.com"}, {"fcm", "--file", p8 + ".no"}, {"webpush", "--file", account},
+		{"huawei", "--file", p8},
+		{"apns"},
+		{"apns", "--generate"},
+		{"webpush", "--generate", "--file", vapid},
+		{"webpush", "--generate", "--subject", "mailto:a@example.com"},
+		{"fcm", "--file", p8 + ".no"},
+		{"webpush", "--file", account},
 		{"apns", "--file", p12, "--password-file", password + ".no"},
 	} {
 		if out, err := add(args...); err == nil || got.Vendor != "" || strings.Contains(err.Error(), "shop") {

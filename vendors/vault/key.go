@@ -53,7 +53,7 @@ func makeKey(file string) (k Key, err error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("make the vault's key: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // it has another name by then, or is of no use
 	_, err = f.WriteString(hex.EncodeToString(k[:]) + "\n")
 	if err == nil {
 		err = f.Sync()
