@@ -126,17 +126,37 @@ const diskCheckEvery = time.Second
 
 func newDiskGuard(dir string, min uint64) *diskGuard { return &diskGuard{dir: dir, min: min} }
 
+// startFree is the free space without which a node does not start, in bytes: opening the databases writes a little, and through
+// memory maps, where a disk without a free block ends the process without a word.
+const startFree = 16 << 20
+
+// checkStart refuses to start on a full disk.
+func (g *diskGuard) checkStart() error {
+	free, err := g.free()
+	if need := min(g.min, startFree); err == nil && free < need {
+		err = fmt.Errorf("the disk of the data directory %s has %d MB free, a start needs %d MB; make room", g.dir, free>>20, need>>20)
+	}
+	return err
+}
+
+func (g *diskGuard) free() (uint64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(g.dir, &st); err != nil {
+		return 0, fmt.Errorf("free space of the data directory: %w", err)
+	}
+	return st.Bavail * uint64(st.Bsize), nil
+}
+
 func (g *diskGuard) check() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if time.Since(g.checked) < diskCheckEvery {
 		return g.err
 	}
-	var st syscall.Statfs_t
 	g.checked, g.err = time.Now(), nil
-	if err := syscall.Statfs(g.dir, &st); err != nil {
+	if free, err := g.free(); err != nil {
 		g.err = crier.Errorf(crier.CodeInternal, "the disk of the data directory can't be asked for its free space, writes are refused")
-	} else if free := st.Bavail * uint64(st.Bsize); free < g.min {
+	} else if free < g.min {
 		g.err = crier.Errorf(crier.CodeInternal, "the disk is almost full, writes are refused: %d MB free, %d MB required", free>>20, g.min>>20)
 	}
 	return g.err

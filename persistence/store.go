@@ -89,6 +89,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.identity, err = loadIdentity(s.cfg.Dir, s.cfg.Partitions); err != nil {
 		return err
 	}
+	if err = s.disk.checkStart(); err != nil {
+		return err
+	}
 	if s.logDB, err = openBadger(filepath.Join(s.cfg.Dir, "log"), s.log); err != nil {
 		return err
 	}
