@@ -164,16 +164,22 @@ func (b *base) Apply(e *raft.Log) any { return b.ApplyBatch([]*raft.Log{e})[0] }
 func (b *base) ApplyBatch(entries []*raft.Log) []any {
 	results := make([]any, len(entries))
 	for i, e := range entries {
-		b.mu.Lock()
-		if err := b.waitForRoom(); err != nil {
-			results[i] = err
-		} else {
-			results[i] = b.applyEntry(e)
-			b.touch()
-		}
-		b.mu.Unlock()
+		results[i] = b.applyOne(e)
 	}
 	return results
+}
+
+func (b *base) applyOne(e *raft.Log) any {
+	b.store.still.RLock()
+	defer b.store.still.RUnlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.waitForRoom(); err != nil {
+		return err
+	}
+	result := b.applyEntry(e)
+	b.touch()
+	return result
 }
 
 // applyEntry applies one entry, unless the state has it already.

@@ -208,6 +208,17 @@ func (b *base) waitForRoom() error {
 	return nil
 }
 
+// waitWritten blocks until what has changed is durable, also where the index is the one that the disk has.
+func (b *base) waitWritten(index uint64) error {
+	b.mu.Lock()
+	for (b.changed || b.storing != nil) && !b.failed {
+		signal(b.store.states.hurry)
+		b.flushed.Wait()
+	}
+	b.mu.Unlock()
+	return b.waitStored(index)
+}
+
 // waitStored blocks until everything up to index is durable.
 func (b *base) waitStored(index uint64) error {
 	b.mu.Lock()

@@ -50,6 +50,9 @@ type Store struct {
 	identity identity
 	disk     *diskGuard
 
+	// still is locked while no state machine may apply anything: a backup begins.
+	still sync.RWMutex
+
 	logDB, stateDB *badger.DB
 	logWrites      *committer
 	states         *flusher

@@ -37,11 +37,27 @@ func (o *operatorClient) addFlags(cmd *cobra.Command) {
 
 // do makes one call. An answer that is an error is returned as one, with its words.
 func (o *operatorClient) do(ctx context.Context, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	body, err := o.open(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, out)
+}
+
+// open makes one call and returns the body of its answer.
+func (o *operatorClient) open(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
 	token := cmp.Or(o.token, os.Getenv("CRIER_OPERATOR_TOKEN")) // no default of the flag: the help prints those
 	if token == "" {
 		text, err := os.ReadFile(filepath.Join(o.dataDir, internalapp.TokenFile))
 		if err != nil {
-			return fmt.Errorf("give --token, or --data-dir of a server on this machine: %w", err)
+			return nil, fmt.Errorf("give --token, or --data-dir of a server on this machine: %w", err)
 		}
 		token = strings.TrimSpace(string(text))
 	}
@@ -49,34 +65,32 @@ func (o *operatorClient) do(ctx context.Context, method, path string, in, out an
 	if in != nil {
 		text, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(text)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(cmp.Or(o.url, os.Getenv("CRIER_URL"), operatorURL), "/")+path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if resp.StatusCode < 300 {
+		return resp.Body, nil
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if resp.StatusCode >= 300 {
-		var e struct{ Error string }
-		if json.Unmarshal(text, &e) != nil || e.Error == "" {
-			e.Error = resp.Status
-		}
-		return errors.New(e.Error)
+	var e struct{ Error string }
+	if json.Unmarshal(text, &e) != nil || e.Error == "" {
+		e.Error = resp.Status
 	}
-	return json.Unmarshal(text, out)
+	return nil, errors.New(e.Error)
 }
 
 func newApp() *cobra.Command {

@@ -56,6 +56,7 @@ type Service interface {
 type API struct {
 	service     Service
 	credentials Credentials
+	backups     Backups
 	token       [sha256.Size]byte
 	now         func() time.Time
 	// changing is held from the reading of an app to the end of its change: UpdateApp replaces it as a
@@ -65,8 +66,8 @@ type API struct {
 }
 
 // New returns an API that the token opens. An empty token opens nothing.
-func New(s Service, credentials Credentials, token string) *API {
-	a := &API{service: s, credentials: credentials, token: sha256.Sum256([]byte(token)), now: time.Now}
+func New(s Service, credentials Credentials, backups Backups, token string) *API {
+	a := &API{service: s, credentials: credentials, backups: backups, token: sha256.Sum256([]byte(token)), now: time.Now}
 	if token == "" {
 		a.token = [sha256.Size]byte{}
 	}
@@ -87,6 +88,7 @@ func (a *API) Register(r gin.IRouter) {
 	g.GET("/apps/:id/users/:user/devices", a.devices)
 	g.POST("/apps/:id/users/:user/devices", a.registerDevice)
 	g.DELETE("/apps/:id/users/:user/devices", a.removeDevice)
+	g.GET("/backup", a.backup)
 	g.GET("/tasks/:id", a.task)
 	g.GET("/tasks/:id/users/:user", a.explain)
 }

@@ -80,7 +80,7 @@ func newServer() *server {
 func handler(m *memory, token string) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
-	operator.New(m, cover{}, token).Register(e)
+	operator.New(m, cover{}, m, token).Register(e)
 	return e
 }
 

@@ -2,6 +2,8 @@ package operator_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -46,6 +48,24 @@ func (m *memory) RemoveDevice(_ context.Context, _ crier.AppID, user crier.UserI
 	}
 	m.registered = nil
 	return nil
+}
+
+func (m *memory) Backup(_ context.Context, w io.Writer) error {
+	if m.err != nil {
+		return m.err
+	}
+	_, err := io.WriteString(w, `"a backup"`)
+	return err
+}
+
+func TestBackup(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	if got := s.want(t, http.StatusOK, http.MethodGet, "/v1/backup", ""); got != `"a backup"` {
+		t.Errorf("got %s", got)
+	}
+	s.err = errors.New("the disk is broken")
+	s.want(t, http.StatusInternalServerError, http.MethodGet, "/v1/backup", "")
 }
 
 func TestTasksDevicesAndExplanations(t *testing.T) {
