@@ -45,7 +45,7 @@ func writeBackup(name string, body io.Reader) (size int64, info persistence.Back
 	if err != nil {
 		return 0, info, err
 	}
-	defer os.Remove(f.Name()) // of a backup that failed
+	defer func() { _ = os.Remove(f.Name()) }() // of a backup that failed
 	if size, err = io.Copy(f, body); err == nil {
 		err = f.Sync()
 	}
