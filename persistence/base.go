@@ -36,6 +36,7 @@ type base struct {
 
 	mu       sync.RWMutex
 	meta     *logv1.Meta // as of the last entry that was applied
+	writes   int         // of the command that is being applied
 	dirty    overlay     // what commands have written since the last flush
 	flushing overlay     // what is on its way to the disk; not changed
 	storing  *logv1.Meta // its meta
@@ -140,10 +141,15 @@ func (b *base) put(key, value []byte) {
 	if value == nil {
 		value = []byte{}
 	}
-	b.dirty.set(key, value)
+	b.write(key, value)
 }
 
-func (b *base) delete(key []byte) { b.dirty.set(key, nil) }
+func (b *base) delete(key []byte) { b.write(key, nil) }
+
+func (b *base) write(key, value []byte) {
+	b.writes++
+	b.dirty.set(key, value)
+}
 
 func (b *base) putProto(key []byte, m proto.Message) { b.put(key, marshal(m)) }
 
@@ -206,6 +212,7 @@ func (b *base) applyCommand(data []byte) any {
 	if cmd.GetVersion() > commandVersion || cmd.GetBody() == nil {
 		return crier.Errorf(crier.CodeInternal, "a command of version %d is not understood, this is %d: upgrade the node", cmd.GetVersion(), commandVersion)
 	}
+	b.writes = 0
 	b.meta.ClockMs = max(b.meta.GetClockMs(), cmd.GetTimeMs())
 	return b.self.apply(&cmd)
 }

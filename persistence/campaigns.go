@@ -24,6 +24,8 @@ const (
 	keepRequest = time.Minute
 	// sweepMost bounds what one Sweep forgets; the rest is due at once again.
 	sweepMost = 1000
+	// sweepWrites ends one that writes more: a campaign can have many records, and they must fit into a transaction.
+	sweepWrites = 10_000
 )
 
 // dayZone is the calendar of the daily quota: UTC+8.
@@ -80,8 +82,8 @@ func (m *Machine) keep(state *appState, c *crier.Campaign, matched *roaring.Bitm
 	state.mail = append(state.mail, x)
 	m.put(m.keys.seq(kindExpires, c.App, c.Seq), encodeUint64(uint64(x.expires)))
 	m.putUntil(m.keys.seq(kindMessage, c.App, c.Seq), marshal(wire.FromCampaign(c)), c.Expires())
-	chunksOf(matched, func(chunk uint16) { m.writeChunk(kindRemaining, c.App, x, chunk) })
-	chunksOf(x.todo, func(chunk uint16) { m.writeChunk(kindTodo, c.App, x, chunk) })
+	chunksOf(matched, func(chunk uint32) { m.writeChunk(kindRemaining, c.App, x, chunk) })
+	chunksOf(x.todo, func(chunk uint32) { m.writeChunk(kindTodo, c.App, x, chunk) })
 	return toNotify
 }
 
@@ -118,7 +120,7 @@ func (m *Machine) acknowledge(c *logv1.Acknowledge) any {
 	}
 	type place struct {
 		mail  *mail
-		chunk uint16
+		chunk uint32
 	}
 	type acked struct{ live, later, notNeeded uint64 }
 	var dirty, dirtyTodo []place
@@ -140,7 +142,7 @@ func (m *Machine) acknowledge(c *logv1.Acknowledge) any {
 		} else {
 			n.live++
 		}
-		p := place{x, uint16(ordinal / chunks)}
+		p := place{x, chunkOf(ordinal)}
 		if !slices.Contains(dirty, p) {
 			dirty = append(dirty, p)
 		}
@@ -302,6 +304,9 @@ func (m *Machine) sweep() any {
 		return internal(err)
 	}
 	for _, k := range due {
+		if m.writes > sweepWrites {
+			return nil // the rest is due at once again
+		}
 		if err := m.expire(k[offDue:]); err != nil {
 			return internal(err)
 		}

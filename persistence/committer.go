@@ -109,7 +109,7 @@ func (c *committer) run() {
 		case first := <-c.queue:
 			merged := c.gather(first)
 			started := time.Now()
-			err := c.write(merged)
+			err := transactMany(c.db, merged)
 			c.metrics.logSync.Observe(time.Since(started).Seconds())
 			c.metrics.logBatches.Observe(float64(len(merged)))
 			for _, b := range merged {
@@ -150,15 +150,15 @@ func (c *committer) gather(first *batch) []*batch {
 	return merged
 }
 
-// write commits the batches in one transaction, or, where one large batch makes
+// transactMany commits the batches in one transaction, or, where one large batch makes
 // them too many for it, each in its own.
-func (c *committer) write(merged []*batch) error {
-	err := transactAll(c.db, merged)
-	if !errors.Is(err, badger.ErrTxnTooBig) || len(merged) == 1 {
+func transactMany(db *badger.DB, batches []*batch) error {
+	err := transactAll(db, batches)
+	if !errors.Is(err, badger.ErrTxnTooBig) || len(batches) == 1 {
 		return err
 	}
-	for _, b := range merged {
-		if err := transactAll(c.db, []*batch{b}); err != nil {
+	for _, b := range batches {
+		if err := transactAll(db, []*batch{b}); err != nil {
 			return err
 		}
 	}

@@ -137,7 +137,7 @@ func (f *flusher) write(taken []*base, batches []*batch) bool {
 		return true
 	}
 	started := time.Now()
-	if err := transactAll(f.db, batches); err != nil {
+	if err := transactMany(f.db, batches); err != nil {
 		for _, b := range taken {
 			b.fail()
 		}

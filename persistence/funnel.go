@@ -2,6 +2,7 @@ package persistence
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +57,7 @@ func orTerms(c *crier.Condition) (terms []term) {
 }
 
 func (m *Machine) putMatched(app crier.AppID, seq uint64, part byte, b *roaring.Bitmap) {
-	chunksOf(b, func(chunk uint16) { m.putChunk(m.keys.matched(app, seq, part, chunk), b, chunk) })
+	chunksOf(b, func(chunk uint32) { m.putChunk(m.keys.matched(app, seq, part, chunk), b, chunk) })
 }
 
 // count changes the funnel of a campaign, if it is still remembered.
@@ -88,15 +89,23 @@ func (m *Machine) recordOnline(c *logv1.RecordOnline) any {
 func (m *Machine) forgetExplanation(app crier.AppID, seq uint64) error {
 	m.delete(m.keys.seq(kindFunnel, app, seq))
 	for _, kind := range []byte{kindMatched, kindAttempts} {
-		keys, err := m.under(m.keys.seq(kind, app, seq))
-		if err != nil {
-			return err
-		}
-		for _, k := range keys {
-			m.delete(k)
-		}
+		m.deleteUnder(m.keys.seq(kind, app, seq))
 	}
 	return nil
+}
+
+// deleteUnder deletes every key with the prefix. A disk that can't be read ends the group: what it would leave is not what
+// other replicas have.
+func (m *Machine) deleteUnder(prefix []byte) {
+	keys, err := m.under(prefix)
+	if err != nil {
+		m.failed = true
+		m.store.cfg.Fatal(fmt.Errorf("read the state of partition %s: %w", m.group, err))
+		return
+	}
+	for _, k := range keys {
+		m.delete(k)
+	}
 }
 
 // under returns every key with the prefix, as of the last entry that was applied. The caller holds mu.
@@ -234,12 +243,12 @@ func (m *Machine) recall(c *crier.Campaign, in func(part byte) bool, names *crie
 
 // inMatched reports whether a part of kindMatched has the ordinal.
 func (m *Machine) inMatched(app crier.AppID, seq uint64, part byte, ordinal uint32) bool {
-	v, err := m.get(m.keys.matched(app, seq, part, uint16(ordinal/chunks)))
+	v, err := m.get(m.keys.matched(app, seq, part, chunkOf(ordinal)))
 	if err != nil || v == nil {
 		return false
 	}
-	b := roaring.New()
-	return b.UnmarshalBinary(v) == nil && b.Contains(ordinal)
+	b, err := decodeChunk(v, chunkOf(ordinal))
+	return err == nil && b.Contains(ordinal)
 }
 
 // attemptsOf returns what was tried for an account, in the order of time.

@@ -18,8 +18,8 @@ const (
 	kindTotal     = 't' // app, seq: how many accounts it matched here
 	kindMessage   = 'c' // app, seq: typesv1.Campaign, while somebody has it coming
 	kindExpires   = 'q' // app, seq: when kindMessage ends
-	kindRemaining = 'b' // app, seq, chunk: who has it coming, of 65536 ordinals
-	kindTodo      = 'w' // app, seq, chunk: who may still get a notification, of 65536 ordinals
+	kindRemaining = 'b' // app, seq, chunk: who has it coming, a chunk of ordinals
+	kindTodo      = 'w' // app, seq, chunk: who may still get a notification, a chunk of ordinals
 	kindFunnel    = 'f' // app, seq: logv1.Funnel
 	kindMatched   = 'e' // app, seq, part, chunk: who matched, for explanations
 	kindAttempts  = 'g' // app, seq, number: logv1.Attempts
@@ -58,12 +58,12 @@ func (p keyBuilder) random(app crier.AppID, random uint32) []byte {
 	return binary.BigEndian.AppendUint32(p.app(kindRandom, app), random)
 }
 
-func (p keyBuilder) chunk(kind byte, app crier.AppID, seq uint64, chunk uint16) []byte {
-	return binary.BigEndian.AppendUint16(p.seq(kind, app, seq), chunk)
+func (p keyBuilder) chunk(kind byte, app crier.AppID, seq uint64, chunk uint32) []byte {
+	return binary.BigEndian.AppendUint32(p.seq(kind, app, seq), chunk)
 }
 
-func (p keyBuilder) matched(app crier.AppID, seq uint64, part byte, chunk uint16) []byte {
-	return binary.BigEndian.AppendUint16(append(p.seq(kindMatched, app, seq), part), chunk)
+func (p keyBuilder) matched(app crier.AppID, seq uint64, part byte, chunk uint32) []byte {
+	return binary.BigEndian.AppendUint32(append(p.seq(kindMatched, app, seq), part), chunk)
 }
 
 func (p keyBuilder) attempts(app crier.AppID, seq uint64, n uint32) []byte {
@@ -90,7 +90,6 @@ const (
 	offEnd = offSeq + 8 // behind the seq
 	offDue = offApp + 8 // where the target stands in a due key
 	u64Len = 8          // bytes of a number as a value
-	chunks = 1 << 16    // ordinals of a chunk
 )
 
 func keyApp(k []byte) crier.AppID { return crier.AppID(binary.BigEndian.Uint32(k[offApp:])) }

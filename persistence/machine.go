@@ -98,6 +98,10 @@ func (m *Machine) reload() error {
 		}
 		for _, a := range m.apps {
 			a.index.compact()
+			for _, x := range a.mail { // without accounts that were deleted
+				x.remaining.And(a.index.all)
+				x.todo.And(x.remaining)
+			}
 		}
 		return nil
 	})
@@ -137,8 +141,8 @@ func (m *Machine) loadMail(k, v []byte) error {
 }
 
 func (m *Machine) loadRemaining(k, v []byte) error {
-	part := roaring.New()
-	if err := part.UnmarshalBinary(v); err != nil {
+	part, err := decodeChunk(v, binary.BigEndian.Uint32(k[offEnd:]))
+	if err != nil {
 		return err
 	}
 	if _, mail := m.app(keyApp(k)).find(keySeq(k)); mail != nil {
@@ -305,7 +309,9 @@ func (m *Machine) writeHolder(old, now *crier.Account) {
 	}
 }
 
-// forgetOrdinal empties the mailbox of an ordinal.
+// forgetOrdinal empties the mailbox of an ordinal. The disk keeps its bits until their chunks are written for another reason: an
+// ordinal is never given again, and who does not exist is left out when bitmaps are loaded. Else to delete accounts would write a chunk of
+// every campaign that is kept for each.
 func (m *Machine) forgetOrdinal(app crier.AppID, state *appState, ordinal uint32) {
 	for _, x := range slices.Clone(state.mail) {
 		if !x.remaining.CheckedRemove(ordinal) {
@@ -318,57 +324,17 @@ func (m *Machine) forgetOrdinal(app crier.AppID, state *appState, ordinal uint32
 				f.VendorDeleted++
 			}
 		})
-		if noted {
-			m.writeChunk(kindTodo, app, x, uint16(ordinal/chunks))
+		if x.remaining.IsEmpty() {
+			m.forgetMail(app, state, x.seq)
 		}
-		m.writeRemaining(app, state, x, uint16(ordinal/chunks))
 	}
-}
-
-// writeChunk stores one chunk of a campaign's bitmap, and reports whether it is empty.
-func (m *Machine) writeChunk(kind byte, app crier.AppID, x *mail, chunk uint16) (empty bool) {
-	of := x.remaining
-	if kind == kindTodo {
-		of = x.todo
-	}
-	return m.putChunk(m.keys.chunk(kind, app, x.seq, chunk), of, chunk)
-}
-
-// putChunk stores 65536 ordinals of a bitmap under a key; none is no record.
-func (m *Machine) putChunk(key []byte, of *roaring.Bitmap, chunk uint16) (empty bool) {
-	part := roaring.New()
-	part.AddRange(uint64(chunk)*chunks, (uint64(chunk)+1)*chunks)
-	part.And(of)
-	if part.IsEmpty() {
-		m.delete(key)
-		return true
-	}
-	part.RunOptimize()
-	v, err := part.ToBytes()
-	if err != nil {
-		panic("persistence: " + err.Error()) // writes to memory only
-	}
-	m.put(key, v)
-	return false
 }
 
 // writeRemaining stores one chunk of who has a campaign coming, and forgets the
 // campaign when nobody has.
-func (m *Machine) writeRemaining(app crier.AppID, state *appState, x *mail, chunk uint16) {
+func (m *Machine) writeRemaining(app crier.AppID, state *appState, x *mail, chunk uint32) {
 	if m.writeChunk(kindRemaining, app, x, chunk) && x.remaining.IsEmpty() {
 		m.forgetMail(app, state, x.seq)
-	}
-}
-
-// chunksOf calls visit with each chunk in which the bitmap has something.
-func chunksOf(b *roaring.Bitmap, visit func(chunk uint16)) {
-	for it := b.Iterator(); it.HasNext(); {
-		chunk := it.Next() / chunks
-		visit(uint16(chunk))
-		if chunk == chunks-1 {
-			return
-		}
-		it.AdvanceIfNeeded((chunk + 1) * chunks)
 	}
 }
 
@@ -384,8 +350,9 @@ func (m *Machine) forgetMail(app crier.AppID, state *appState, seq uint64) {
 			f.VendorExpired += todo
 		})
 	}
-	chunksOf(x.remaining, func(chunk uint16) { m.delete(m.keys.chunk(kindRemaining, app, seq, chunk)) })
-	chunksOf(x.todo, func(chunk uint16) { m.delete(m.keys.chunk(kindTodo, app, seq, chunk)) })
+	for _, kind := range []byte{kindRemaining, kindTodo} {
+		m.deleteUnder(m.keys.seq(kind, app, seq))
+	}
 	state.mail = slices.Delete(state.mail, i, i+1)
 	due := m.keys.due(x.expires, m.keys.seq(kindMessage, app, seq))
 	for _, key := range [][]byte{m.keys.seq(kindMessage, app, seq), m.keys.seq(kindExpires, app, seq), due} {

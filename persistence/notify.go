@@ -63,7 +63,7 @@ func (m *Machine) finish(app crier.AppID, x *mail, done []*logv1.VendorResult) {
 			if !x.todo.CheckedRemove(d.GetOrdinal()) {
 				continue
 			}
-			dirty.Add(d.GetOrdinal() / chunks)
+			dirty.Add(chunkOf(d.GetOrdinal()))
 			switch d.GetReason() {
 			case "":
 				f.Accepted++
@@ -78,7 +78,7 @@ func (m *Machine) finish(app crier.AppID, x *mail, done []*logv1.VendorResult) {
 		}
 	})
 	for it := dirty.Iterator(); it.HasNext(); {
-		m.writeChunk(kindTodo, app, x, uint16(it.Next()))
+		m.writeChunk(kindTodo, app, x, it.Next())
 	}
 }
 
