@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -123,6 +124,11 @@ const (
 )
 
 func appendEntries(b []byte, entries []*raft.Log) []byte {
+	size := 0
+	for _, e := range entries {
+		size += entrySize(e)
+	}
+	b = slices.Grow(b, size)
 	b = binary.AppendUvarint(b, uint64(len(entries)))
 	var index, term uint64
 	var at int64
