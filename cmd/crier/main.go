@@ -46,7 +46,7 @@ func newRoot() *cobra.Command {
 		Version:       version(),
 	}
 	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newListen(), newDemo(), newBench())
-	root.AddCommand(newBackup(), newRestore(), newApnsSim(), newFCMSim(), newWebPushSim(), newVersion())
+	root.AddCommand(newBackup(), newRestore(), newTLS(), newApnsSim(), newFCMSim(), newWebPushSim(), newVersion())
 	return root
 }
 
