@@ -66,7 +66,7 @@ func (c *conn) fail(err error) {
 	if c.err == nil {
 		c.err = err
 		close(c.done)
-		c.Conn.Close()
+		abort(c.Conn)
 	}
 }
 

@@ -28,7 +28,7 @@ func (m *Mux) serveLink(c net.Conn, peer string) {
 	m.inbound[peer] = c
 	m.mu.Unlock()
 	if older != nil {
-		older.Close()
+		abort(older)
 	}
 	m.met(peer)
 	var writer sync.WaitGroup

@@ -51,7 +51,7 @@ type sending struct {
 
 func (s *sending) end() {
 	s.stop()
-	s.Close()
+	abort(s.Conn)
 }
 
 // offerSnapshot connects, and asks the group there to take the snapshot.
@@ -69,7 +69,7 @@ func (g *group) offerSnapshot(target raft.ServerAddress, args *raft.InstallSnaps
 		return nil, linkDown(peer, err)
 	}
 	s := &sending{Conn: c, mux: m, peer: peer, size: args.Size, traffic: l.traffic}
-	s.stop = context.AfterFunc(g.ctx, func() { c.Close() })
+	s.stop = context.AfterFunc(g.ctx, func() { abort(c) })
 	s.in = bufio.NewReader(&patientReader{c, m.cfg.PeerTimeout, l.traffic})
 	if err := s.offer(g, args); err != nil {
 		s.end()
@@ -141,13 +141,13 @@ func (s *sending) carry(resp *raft.InstallSnapshotResponse, data io.Reader) erro
 			err = decodeAnswer([]byte(s.peer), text, resp)
 		}
 		if err != nil {
-			s.Close() // ends a write that nobody reads
+			abort(s.Conn) // ends a write that nobody reads
 		}
 		answered <- err
 	}()
 	sent := s.stream(data)
 	if sent != nil {
-		s.Close()
+		abort(s.Conn)
 	}
 	err := <-answered // bounded by the signs of life, and by what bounds the other node
 	if err == nil || sent != nil && !errors.Is(sent, ErrLinkDown) {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 )
 
@@ -36,6 +37,15 @@ func checkName(state *tls.ConnectionState, c *tls.Config, from string) error {
 		return fmt.Errorf("%w: the certificate of caller %q: %w", ErrRefused, from, err)
 	}
 	return nil
+}
+
+// abort closes a connection without the farewell of TLS, which takes up to 5 s when the peer does not
+// read; frames say where they end.
+func abort(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	c.Close()
 }
 
 // LoadTLS returns the configuration of a node whose CA, certificate and key are in PEM files, as `crier tls` makes them. The
