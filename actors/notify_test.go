@@ -184,6 +184,34 @@ func TestATokenMovesWithItsDevice(t *testing.T) {
 	eventually(t, "told once", told(n, "shared"))
 }
 
+// An app that went to the background while its device was being registered had a badge that began at none.
+func TestTheBadgeBeginsAtWhatIsUnread(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.IPhone)
+	held := newGate("ChangeAccounts")
+	_, replica := partitionOf(n, "a")
+	replica.Intercept(held.hold, nil)
+	registered := make(chan error, 1)
+	d.RegisterDevice(crier.Device{Vendor: crier.APNs, Token: "token"}, func(err error) { registered <- err })
+	held.waitReached(t)
+	d.Background(3)
+	eventually(t, "it is in the background", func() bool { return presence(t, n, "a").State == crier.PushOnline })
+	close(held.open)
+	if err := <-registered; err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the base is stored", func() bool {
+		accounts, err := replica.Accounts(appID, []crier.UserID{"a"})
+		return err == nil && len(accounts[0].Devices) == 1 && accounts[0].Devices[0].BadgeBase == 3
+	})
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "the badge", func() bool {
+		pushes := n.Vendors.Pushes()
+		return len(pushes) == 1 && pushes[0].Badge != nil && *pushes[0].Badge == 4
+	})
+}
+
 func TestAfterLogoutOrKickNothingComes(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, 2)

@@ -93,6 +93,7 @@ func (s *session) Receive(ctx actor.Context) {
 		s.onRegisterDevice(ctx, m)
 	case deviceRegistered:
 		s.device = &m.device
+		s.keepBadge(ctx)
 	case logout:
 		s.onLogout(ctx)
 	case closeSession:
@@ -145,19 +146,26 @@ func (s *session) onAcknowledge(ctx actor.Context, m acknowledge) {
 	ctx.Send(s.user, m)
 }
 
-// onMove tells where the app is. The unread count of one that goes to the background is the base of its device's badge.
+// onMove tells where the app is.
 func (s *session) onMove(ctx actor.Context, m moveSession) {
 	s.state = &m
 	s.toUser(ctx, m)
-	if m.background && s.device != nil && s.device.BadgeBase != m.unread {
-		d := *s.device
-		d.BadgeBase = m.unread
-		s.onRegisterDevice(ctx, registerDevice{d, func(err error) {
-			if err != nil {
-				s.log.Debug("the base of a badge could not be stored", "err", err)
-			}
-		}})
+	s.keepBadge(ctx)
+}
+
+// keepBadge keeps the unread count of an app in the background as the base of its device's badge. The app may have gone there
+// while its device was being registered.
+func (s *session) keepBadge(ctx actor.Context) {
+	if s.state == nil || !s.state.background || s.device == nil || s.device.BadgeBase == s.state.unread {
+		return
 	}
+	d := *s.device
+	d.BadgeBase = s.state.unread
+	s.onRegisterDevice(ctx, registerDevice{d, func(err error) {
+		if err != nil {
+			s.log.Debug("the base of a badge could not be stored", "err", err)
+		}
+	}})
 }
 
 // onRegisterDevice registers the device of the connection. A token that it gave before and is another now is removed.
