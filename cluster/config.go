@@ -1,59 +1,54 @@
 package cluster
 
 import (
+	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/cluster/transport"
 )
-
-// TransportFactory makes the transport of one raft group, and the address by
-// which the group's other replicas reach it.
-type TransportFactory func(p crier.PartitionID) (raft.ServerAddress, raft.Transport)
 
 // Config describes a node. NodeID, Partitions and Logger are required.
 type Config struct {
+	Name             string        // of the cluster: nodes of another are turned away; default "crier"
 	NodeID           string        // stable, from the data directory
 	Partitions       int           // P
+	Replicas         int           // of each partition, where there are as many nodes; default 3
+	Expect           int           // nodes that form a new cluster together; default 1
+	Join             []string      // host:port of the gossip of other nodes
 	GossipListen     string        // host:port of gossip; default 127.0.0.1:0
 	ActorListen      string        // host:port of the actor system; default 127.0.0.1:0
+	RaftListen       string        // host:port of raft; default 127.0.0.1:0
+	GossipKey        []byte        // encrypts gossip: 16, 24 or 32 bytes; nil: in the clear
+	TLS              *tls.Config   // of raft, see transport.Config; nil: plain TCP
 	HeartbeatTimeout time.Duration // of raft, also its election timeout; default 1 s
 	CommitTimeout    time.Duration // of raft; default 500 ms
-	Transport        TransportFactory
+	Dial             transport.Dialer
+	Codec            Codec                 // nil: messages do not leave the node
 	Registerer       prometheus.Registerer // nil: metrics are counted and not shown
 	Logger           *slog.Logger
 }
 
 func (c *Config) setDefaults() {
-	if c.GossipListen == "" {
-		c.GossipListen = "127.0.0.1:0"
-	}
-	if c.ActorListen == "" {
-		c.ActorListen = "127.0.0.1:0"
-	}
-	if c.HeartbeatTimeout == 0 {
-		c.HeartbeatTimeout = time.Second
-	}
-	if c.CommitTimeout == 0 {
-		c.CommitTimeout = 500 * time.Millisecond
-	}
-	if c.Transport == nil {
-		c.Transport = loopback(c.NodeID)
-	}
+	c.Name = cmp.Or(c.Name, "crier")
+	c.Replicas = cmp.Or(c.Replicas, 3)
+	c.Expect = cmp.Or(c.Expect, 1)
+	c.GossipListen = cmp.Or(c.GossipListen, "127.0.0.1:0")
+	c.ActorListen = cmp.Or(c.ActorListen, "127.0.0.1:0")
+	c.RaftListen = cmp.Or(c.RaftListen, "127.0.0.1:0")
+	c.HeartbeatTimeout = cmp.Or(c.HeartbeatTimeout, time.Second)
+	c.CommitTimeout = cmp.Or(c.CommitTimeout, 500*time.Millisecond)
 }
 
-// loopback is the transport of a cluster of one: nothing leaves the node.
-func loopback(node string) TransportFactory {
-	return func(crier.PartitionID) (raft.ServerAddress, raft.Transport) {
-		return raft.NewInmemTransport(raft.ServerAddress(node))
-	}
-}
+// expectMost bounds Expect: gossip carries the names of the nodes that formed the cluster in the 512 bytes that it has for a node.
+const expectMost = 7
 
 // Validate returns every problem, with the name of the field and the rule.
 func (c *Config) Validate() error {
@@ -65,7 +60,21 @@ func (c *Config) Validate() error {
 	if c.Partitions < 1 || c.Partitions > crier.MaxPartitions {
 		bad("Partitions is %d, it must be 1..%d", c.Partitions, crier.MaxPartitions)
 	}
-	for name, address := range map[string]string{"GossipListen": c.GossipListen, "ActorListen": c.ActorListen} {
+	if c.Replicas < 1 {
+		bad("Replicas is %d, it must be at least 1", c.Replicas)
+	}
+	if c.Expect < 1 || c.Expect > expectMost {
+		bad("Expect is %d, it must be 1..%d", c.Expect, expectMost)
+	}
+	for _, address := range c.Join {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			bad("Join must have host:port: %w", err)
+		}
+	}
+	if n := len(c.GossipKey); n != 0 && n != 16 && n != 24 && n != 32 {
+		bad("GossipKey has %d bytes, it must have 16, 24 or 32", n)
+	}
+	for name, address := range map[string]string{"GossipListen": c.GossipListen, "ActorListen": c.ActorListen, "RaftListen": c.RaftListen} {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			bad("%s must be host:port: %w", name, err)
 		}

@@ -3,8 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -28,29 +26,17 @@ type failure interface{ Failure() error }
 // it looks again, until ctx ends. A message that may have been taken is not sent twice: then the outcome is
 // unknown, which is crier.CodeTimeout. Actors must not call it from Receive, since it blocks.
 func (n *Node) Request(ctx context.Context, kind, identity string, msg any) (any, error) {
-	if _, ok := crier.PartitionOfIdentity(kind, identity, n.cfg.Partitions); !ok {
+	p, ok := crier.PartitionOfIdentity(kind, identity, n.cfg.Partitions)
+	if !ok {
 		return nil, crier.Errorf(crier.CodeInternal, "there is no actor of kind %q named %s", kind, crier.Quote(identity))
 	}
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := fmt.Errorf("no leader")
-		if pid := n.cluster.Get(identity, kind); pid != nil {
-			var answer any
-			if answer, err = n.ask(ctx, pid, msg); err == nil {
-				if f, ok := answer.(failure); ok {
-					return nil, f.Failure()
-				}
-				return answer, nil
-			}
-			if !errors.Is(err, actor.ErrDeadLetter) {
-				return nil, unknown(err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil, unknown(errors.Join(err, ctx.Err()))
-		case <-time.After(pause/2 + rand.N(pause)):
-		}
+	var result any
+	var failed error
+	n.RequestEach(ctx, map[crier.PartitionID]any{p: msg}, func(_ crier.PartitionID, answer any, err error) { result, failed = answer, err })
+	if failed != nil {
+		return nil, failed
 	}
+	return result, nil
 }
 
 // ask waits for one answer until the deadline of ctx.

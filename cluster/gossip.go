@@ -20,6 +20,8 @@ const (
 	gossipBuffer = 1400
 	// leaveTimeout bounds how long a leaving node waits for the news to spread.
 	leaveTimeout = time.Second
+	// updateTimeout bounds how long news about the node itself wait to be sent.
+	updateTimeout = time.Second
 )
 
 // Member is one node of the cluster, as gossip knows it.
@@ -28,6 +30,8 @@ type Member struct {
 	Address      string // of gossip
 	ActorAddress string
 	ActorSystem  string
+	RaftAddress  string
+	Formed       []string // the nodes that formed its cluster; none: it waits for them
 }
 
 // gossip is the node's part in memberlist: who is there, and who leads what.
@@ -42,7 +46,7 @@ type gossip struct {
 	members map[string]Member
 }
 
-// openGossip starts gossiping alone. Joining others comes with the cluster.
+// openGossip starts gossiping, alone at first.
 func openGossip(cfg *Config, table *routingTable, self *clusterv1.NodeMeta, changed func([]Member)) (*gossip, error) {
 	g := &gossip{table: table, self: self, changed: changed, members: make(map[string]Member)}
 	g.queue = &memberlist.TransmitLimitedQueue{NumNodes: g.count, RetransmitMult: 3}
@@ -57,7 +61,7 @@ func openGossip(cfg *Config, table *routingTable, self *clusterv1.NodeMeta, chan
 		return nil, fmt.Errorf("gossip address: %w", err)
 	}
 	mc.AdvertisePort = mc.BindPort
-	mc.Delegate, mc.Events = g, g
+	mc.Delegate, mc.Events, mc.SecretKey, mc.Label = g, g, cfg.GossipKey, cfg.Name
 	mc.UDPBufferSize = gossipBuffer
 	mc.Logger = log.New(lineWriter{cfg.Logger.With("component", "gossip")}, "", 0)
 	if g.list, err = memberlist.Create(mc); err != nil {
@@ -102,11 +106,21 @@ func (n *leaderNews) Finished() {}
 
 // NodeMeta is memberlist's.
 func (g *gossip) NodeMeta(limit int) []byte {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
 	meta := encode(g.self)
 	if len(meta) > limit {
-		panic("cluster: the node's meta data is over memberlist's limit") // two short strings
+		panic("cluster: the node's meta data is over memberlist's limit") // expectMost bounds it
 	}
 	return meta
+}
+
+// formed tells others which nodes formed the cluster.
+func (g *gossip) formed(members []string) error {
+	g.mu.Lock()
+	g.self.Formed = members
+	g.mu.Unlock()
+	return g.list.UpdateNode(updateTimeout)
 }
 
 // NotifyMsg is memberlist's.
@@ -145,6 +159,7 @@ func (g *gossip) update(n *memberlist.Node) {
 	g.mu.Lock()
 	g.members[n.Name] = Member{
 		NodeID: n.Name, Address: n.Address(), ActorAddress: meta.GetActorAddress(), ActorSystem: meta.GetActorSystem(),
+		RaftAddress: meta.GetRaftAddress(), Formed: meta.GetFormed(),
 	}
 	g.mu.Unlock()
 	g.changed(g.all())

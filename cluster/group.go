@@ -39,23 +39,24 @@ type Group struct {
 	mu      sync.RWMutex // guards closing against pending
 	closing bool
 	pending sync.WaitGroup
+
+	transport raft.Transport
 }
 
-// openGroup starts a group. A group without any state begins with this node as
-// its only voter.
-func openGroup(cfg *Config, p crier.PartitionID, s Storage, m *metrics) (*Group, error) {
-	g := &Group{id: p, leads: make(chan bool, 16), places: make(chan struct{}, inFlight), metrics: m}
-	address, transport := cfg.Transport(p)
+// openGroup starts a group. A group without any state begins with the voters that the placement over the members
+// has; each of them begins it alike.
+func openGroup(cfg *Config, p crier.PartitionID, members []string, t raft.Transport, s Storage, m *metrics) (*Group, error) {
+	g := &Group{id: p, leads: make(chan bool, 16), places: make(chan struct{}, inFlight), metrics: m, transport: t}
 	logs, stable, snaps := s.LogStore(p), s.StableStore(p), s.SnapshotStore(p)
 	rc := g.raftConfig(cfg)
-	alone, err := g.bootstrap(rc, address, logs, stable, snaps, transport)
+	alone, err := g.bootstrap(rc, placement(members, p, cfg.Replicas), logs, stable, snaps, t)
 	if err != nil {
 		return nil, fmt.Errorf("start group %s: %w", p, err)
 	}
 	if alone {
 		rc.HeartbeatTimeout, rc.ElectionTimeout, rc.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
 	}
-	if g.raft, err = raft.NewRaft(rc, s.FSM(p), logs, stable, snaps, transport); err != nil {
+	if g.raft, err = raft.NewRaft(rc, s.FSM(p), logs, stable, snaps, t); err != nil {
 		return nil, fmt.Errorf("start group %s: %w", p, err)
 	}
 	return g, nil
@@ -82,18 +83,20 @@ func (g *Group) raftConfig(cfg *Config) *raft.Config {
 	return rc
 }
 
-// bootstrap makes this node the only voter of a new group, and reports whether it
-// is the only voter of it now.
-func (g *Group) bootstrap(rc *raft.Config, address raft.ServerAddress, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, t raft.Transport) (alone bool, err error) {
+// bootstrap makes the nodes the voters of a new group, and reports whether this node is the only voter of the group now.
+func (g *Group) bootstrap(rc *raft.Config, nodes []string, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, t raft.Transport) (alone bool, err error) {
 	exists, err := raft.HasExistingState(logs, stable, snaps)
 	if err != nil {
 		return false, err
 	}
-	self := raft.Configuration{Servers: []raft.Server{{ID: rc.LocalID, Address: address}}}
-	if !exists {
-		return true, raft.BootstrapCluster(rc, logs, stable, snaps, t, self)
+	var first raft.Configuration
+	for _, n := range nodes { // a raft address is a node id: the transport knows where it is
+		first.Servers = append(first.Servers, raft.Server{ID: raft.ServerID(n), Address: raft.ServerAddress(n)})
 	}
-	configuration := self
+	if !exists {
+		return len(nodes) == 1, raft.BootstrapCluster(rc, logs, stable, snaps, t, first)
+	}
+	configuration := first
 	if metas, err := snaps.List(); err != nil {
 		return false, err
 	} else if len(metas) > 0 {
@@ -159,7 +162,11 @@ func (g *Group) close() error {
 	g.closing = true
 	g.mu.Unlock()
 	g.pending.Wait()
-	return g.raft.Shutdown().Error()
+	ended := g.raft.Shutdown()
+	if t, ok := g.transport.(raft.WithClose); ok {
+		_ = t.Close() // what waits for a node that is away would hold the end up; closing twice is fine
+	}
+	return ended.Error()
 }
 
 // translate turns raft's errors into ours.

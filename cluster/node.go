@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/cluster/transport"
 	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
 )
 
@@ -24,6 +26,8 @@ const (
 	barrierTimeout = time.Minute
 	// startersAtOnce is how many groups start at a time: a start is a few synced writes.
 	startersAtOnce = 16
+	// neverGossip is protoactor's gossip interval.
+	neverGossip = 24 * 365 * time.Hour
 	// endpointQueue is protoactor's queue to another node; its default allocates 16 MB each.
 	endpointQueue = 4096
 )
@@ -41,10 +45,14 @@ type Node struct {
 	provider *provider
 	table    *routingTable
 	gossip   *gossip
+	mux      *transport.Mux
+	members  []string // that formed the cluster
 	groups   map[crier.PartitionID]*Group
 	watchers sync.WaitGroup
 	asking   sync.WaitGroup // requests that wait for an answer
 	stop     chan struct{}
+
+	gossiping chan struct{} // closed once gossip is there
 
 	mu    sync.RWMutex
 	local map[crier.PartitionID]*actor.PID // actors of the groups that this node leads
@@ -59,7 +67,7 @@ func Open(ctx context.Context, cfg Config, s Storage, host Host) (*Node, error) 
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("component", "cluster"), host: host, metrics: newMetrics(cfg.Registerer),
-		table: newRoutingTable(), groups: make(map[crier.PartitionID]*Group), stop: make(chan struct{}),
+		table: newRoutingTable(), groups: make(map[crier.PartitionID]*Group), stop: make(chan struct{}), gossiping: make(chan struct{}),
 		local: make(map[crier.PartitionID]*actor.PID),
 	}
 	if err := n.open(ctx, s); err != nil {
@@ -72,12 +80,53 @@ func (n *Node) open(ctx context.Context, s Storage) error {
 	if err := n.openActors(); err != nil {
 		return err
 	}
-	self := &clusterv1.NodeMeta{ActorAddress: n.system.Address(), ActorSystem: n.system.ID}
+	if err := n.openTransport(); err != nil {
+		return err
+	}
+	n.members = s.Members()
+	switch {
+	case len(n.members) > 0 || n.cfg.Expect > 1:
+	case len(n.cfg.Join) > 0:
+		return errNotExpected
+	default:
+		n.members = []string{n.cfg.NodeID}
+	}
+	self := &clusterv1.NodeMeta{
+		ActorAddress: n.system.Address(), ActorSystem: n.system.ID, RaftAddress: n.mux.Addr(), Formed: n.members,
+	}
 	var err error
 	if n.gossip, err = openGossip(&n.cfg, n.table, self, n.provider.update); err != nil {
 		return err
 	}
+	close(n.gossiping)
+	n.watchers.Go(n.join)
+	if err := n.form(ctx, s); err != nil {
+		return err
+	}
 	return n.openGroups(ctx, s)
+}
+
+// openTransport listens for the raft groups of other nodes.
+func (n *Node) openTransport() (err error) {
+	n.mux, err = transport.Open(transport.Config{
+		Cluster: n.cfg.Name, NodeID: n.cfg.NodeID, Listen: n.cfg.RaftListen, TLS: n.cfg.TLS, Dial: n.cfg.Dial,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, Resolve: n.raftAddress, Registerer: n.cfg.Registerer, Logger: n.cfg.Logger,
+	})
+	if err != nil {
+		return fmt.Errorf("listen for raft: %w", err)
+	}
+	return nil
+}
+
+// raftAddress is where a node listens for raft, as far as gossip knows.
+func (n *Node) raftAddress(node string) (string, bool) {
+	select {
+	case <-n.gossiping:
+	default:
+		return "", false
+	}
+	m, ok := n.gossip.member(node)
+	return m.RaftAddress, ok && m.RaftAddress != ""
 }
 
 // openActors starts the actor system and protoactor's cluster on it.
@@ -102,7 +151,11 @@ func (n *Node) openActors() error {
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger })))
 	n.provider = &provider{started: make(chan struct{})}
 	rc := remote.Configure(host, port, remote.WithEndpointWriterQueueSize(endpointQueue))
-	n.cluster = cluster.New(n.system, cluster.Configure("crier", n.provider, lookup{n}, rc))
+	pc := cluster.Configure(n.cfg.Name, n.provider, lookup{n}, rc)
+	// memberlist gossips. protoactor's own tells nothing more, has data races between its actor and its connections, and
+	// locks a node out for ever that it has not heard of for 20 s.
+	pc.GossipInterval, pc.HeartbeatExpiration = neverGossip, 0
+	n.cluster = cluster.New(n.system, pc)
 	if _, err := n.system.Root.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return &relay{n} }), relayName); err != nil {
 		return fmt.Errorf("start the relay: %w", err)
 	}
@@ -117,11 +170,14 @@ func (n *Node) openGroups(ctx context.Context, s Storage) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(startersAtOnce)
 	for _, p := range n.allGroups() {
+		if !slices.Contains(placement(n.members, p, n.cfg.Replicas), n.cfg.NodeID) {
+			continue
+		}
 		group.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			g, err := openGroup(&n.cfg, p, s, n.metrics)
+			g, err := openGroup(&n.cfg, p, n.members, n.mux.Group(p), s, n.metrics)
 			if err != nil {
 				return err
 			}
@@ -227,7 +283,7 @@ func (n *Node) partitionPID(p crier.PartitionID) *actor.PID {
 	return actor.NewPID(m.ActorAddress, actorName(p))
 }
 
-// Group returns this node's replica of a group.
+// Group returns this node's replica of a group, nil where it has none.
 func (n *Node) Group(p crier.PartitionID) *Group { return n.groups[p] }
 
 // ActorSystem returns the node's actor system.
@@ -275,6 +331,9 @@ func (n *Node) Close() error {
 	}
 	for _, g := range n.groups {
 		errs = append(errs, g.close())
+	}
+	if n.mux != nil {
+		errs = append(errs, n.mux.Close())
 	}
 	n.asking.Wait()
 	if n.cluster != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/crier-im/crier"
+	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
 )
 
 // relayName is the actor of every node that takes what is meant for several of its partitions.
@@ -94,7 +95,11 @@ func (n *Node) requestOnce(ctx context.Context, messages map[crier.PartitionID]a
 
 // askRelay sends a bundle to a node. A node that has gone has taken nothing.
 func (n *Node) askRelay(ctx context.Context, address string, b *bundle) ([]any, error) {
-	answer, err := n.ask(ctx, actor.NewPID(address, relayName), b)
+	message, err := n.outward(address, b)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := n.ask(ctx, actor.NewPID(address, relayName), message)
 	if errors.Is(err, actor.ErrDeadLetter) {
 		answers := make([]any, len(b.partitions))
 		for i := range answers {
@@ -105,10 +110,14 @@ func (n *Node) askRelay(ctx context.Context, address string, b *bundle) ([]any, 
 	if err != nil {
 		return nil, unknown(err)
 	}
-	if a, ok := answer.(*bundled); ok && len(a.answers) == len(b.partitions) {
-		return a.answers, nil
+	a, err := n.inward(answer)
+	if err == nil && len(a.answers) != len(b.partitions) {
+		err = fmt.Errorf("the relay answered %d of %d messages", len(a.answers), len(b.partitions))
 	}
-	return nil, unknown(fmt.Errorf("the relay answered with a %T", answer))
+	if err != nil {
+		return nil, unknown(err)
+	}
+	return a.answers, nil
 }
 
 // failureOf returns the error that an answer stands for.
@@ -136,12 +145,26 @@ type relay struct{ node *Node }
 
 // Receive takes one message.
 func (r *relay) Receive(ctx actor.Context) {
-	b, ok := ctx.Message().(*bundle)
-	if !ok {
+	var b *bundle
+	sender, remote := ctx.Sender(), false
+	switch m := ctx.Message().(type) {
+	case *bundle:
+		b = m
+	case *clusterv1.Bundle:
+		remote = true
+		var err error
+		if b, err = r.node.unpack(m); err != nil {
+			r.node.log.Warn("a bundle of another node can't be read: is this node older?", "err", err)
+			return
+		}
+	default:
 		return // of protoactor's own
 	}
-	sender := ctx.Sender()
 	c := newCollector(ctx.ActorSystem(), len(b.partitions), b.timeout, func(answers []any) {
+		if remote {
+			r.node.system.Root.Send(sender, r.node.pack(answers))
+			return
+		}
 		r.node.system.Root.Send(sender, &bundled{answers})
 	})
 	for i, p := range b.partitions {

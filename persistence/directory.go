@@ -28,6 +28,7 @@ type identity struct {
 	NodeID     string    `json:"node_id"`
 	Partitions int       `json:"partitions"`
 	Created    time.Time `json:"created"`
+	Members    []string  `json:"members,omitempty"` // the nodes that formed the cluster
 }
 
 // loadIdentity reads the identity of a data directory, or writes a new one.
@@ -60,11 +61,15 @@ func newIdentity(dir string, partitions int) (identity, error) {
 		}
 	}
 	id := identity{Format: formatVersion, NodeID: uuid.NewString(), Partitions: partitions, Created: time.Now().UTC()}
+	return id, id.write(dir)
+}
+
+func (id *identity) write(dir string) error {
 	text, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
-		return id, err
+		return err
 	}
-	return id, writeFile(filepath.Join(dir, identityFile), append(text, '\n'))
+	return writeFile(filepath.Join(dir, identityFile), append(text, '\n'))
 }
 
 // writeFile writes a file so that a crash leaves either none or all of it.

@@ -172,6 +172,26 @@ func openBadger(dir string, log *slog.Logger) (*badger.DB, error) {
 // NodeID returns the stable id of this node, made with the data directory.
 func (s *Store) NodeID() string { return s.identity.NodeID }
 
+// Members returns the nodes that formed the cluster, none for a node that belongs to none yet. A directory of the time before clusters
+// has groups of its own node only.
+func (s *Store) Members() []string {
+	if len(s.identity.Members) == 0 && s.system.meta.GetIndex() > 0 {
+		return []string{s.identity.NodeID}
+	}
+	return s.identity.Members
+}
+
+// SetMembers keeps them. It is not safe for concurrent use with Members.
+func (s *Store) SetMembers(members []string) error {
+	id := s.identity
+	id.Members = members
+	if err := id.write(s.cfg.Dir); err != nil {
+		return err
+	}
+	s.identity = id
+	return nil
+}
+
 // Partitions returns P.
 func (s *Store) Partitions() int { return s.cfg.Partitions }
 

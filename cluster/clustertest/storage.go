@@ -20,6 +20,7 @@ type Storage struct {
 	mu     sync.Mutex
 	stores map[crier.PartitionID]*raft.InmemStore
 	snaps  map[crier.PartitionID]*raft.InmemSnapshotStore
+	formed []string
 	States map[crier.PartitionID]*State
 }
 
@@ -40,6 +41,21 @@ func (s *Storage) store(p crier.PartitionID) *raft.InmemStore {
 		s.States[p] = new(State)
 	}
 	return s.stores[p]
+}
+
+// Members is cluster.Storage's.
+func (s *Storage) Members() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.formed
+}
+
+// SetMembers is cluster.Storage's.
+func (s *Storage) SetMembers(members []string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.formed = members
+	return nil
 }
 
 // LogStore is cluster.Storage's.

@@ -30,7 +30,11 @@ type NodeMeta struct {
 	// Where its actor system listens, host:port.
 	ActorAddress string `protobuf:"bytes,1,opt,name=actor_address,json=actorAddress,proto3" json:"actor_address,omitempty"`
 	// Id of its actor system: new at every start.
-	ActorSystem   string `protobuf:"bytes,2,opt,name=actor_system,json=actorSystem,proto3" json:"actor_system,omitempty"`
+	ActorSystem string `protobuf:"bytes,2,opt,name=actor_system,json=actorSystem,proto3" json:"actor_system,omitempty"`
+	// Where its raft transport listens, host:port.
+	RaftAddress string `protobuf:"bytes,3,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
+	// The nodes that formed the cluster, as far as this node knows; none: it waits for them.
+	Formed        []string `protobuf:"bytes,4,rep,name=formed,proto3" json:"formed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -79,6 +83,185 @@ func (x *NodeMeta) GetActorSystem() string {
 	return ""
 }
 
+func (x *NodeMeta) GetRaftAddress() string {
+	if x != nil {
+		return x.RaftAddress
+	}
+	return ""
+}
+
+func (x *NodeMeta) GetFormed() []string {
+	if x != nil {
+		return x.Formed
+	}
+	return nil
+}
+
+// Bundle is what a node gets for its partitions in one message.
+type Bundle struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partitions.
+	Partitions []uint32 `protobuf:"varint,1,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
+	// A message for each, as the codec of the actors has it.
+	Messages [][]byte `protobuf:"bytes,2,rep,name=messages,proto3" json:"messages,omitempty"`
+	// How long it may take, milliseconds.
+	TimeoutMs     int64 `protobuf:"varint,3,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bundle) Reset() {
+	*x = Bundle{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bundle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bundle) ProtoMessage() {}
+
+func (x *Bundle) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
+func (*Bundle) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Bundle) GetPartitions() []uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *Bundle) GetMessages() [][]byte {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *Bundle) GetTimeoutMs() int64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+// Bundled answers a Bundle, in its order.
+type Bundled struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each message.
+	Answers       []*Answer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bundled) Reset() {
+	*x = Bundled{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bundled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bundled) ProtoMessage() {}
+
+func (x *Bundled) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bundled.ProtoReflect.Descriptor instead.
+func (*Bundled) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Bundled) GetAnswers() []*Answer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+// Answer is what became of one message.
+type Answer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The answer, as the codec of the actors has it; absent where there is none.
+	Message []byte `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// Nobody has taken the message: the partition is not led here.
+	Nobody        bool `protobuf:"varint,2,opt,name=nobody,proto3" json:"nobody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answer) Reset() {
+	*x = Answer{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answer) ProtoMessage() {}
+
+func (x *Answer) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answer.ProtoReflect.Descriptor instead.
+func (*Answer) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Answer) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *Answer) GetNobody() bool {
+	if x != nil {
+		return x.Nobody
+	}
+	return false
+}
+
 // Leader says which node leads a group.
 type Leader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -94,7 +277,7 @@ type Leader struct {
 
 func (x *Leader) Reset() {
 	*x = Leader{}
-	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[1]
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -106,7 +289,7 @@ func (x *Leader) String() string {
 func (*Leader) ProtoMessage() {}
 
 func (x *Leader) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[1]
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -119,7 +302,7 @@ func (x *Leader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leader.ProtoReflect.Descriptor instead.
 func (*Leader) Descriptor() ([]byte, []int) {
-	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{1}
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Leader) GetPartition() uint32 {
@@ -154,7 +337,7 @@ type Leaders struct {
 
 func (x *Leaders) Reset() {
 	*x = Leaders{}
-	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[2]
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -166,7 +349,7 @@ func (x *Leaders) String() string {
 func (*Leaders) ProtoMessage() {}
 
 func (x *Leaders) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[2]
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -179,7 +362,7 @@ func (x *Leaders) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaders.ProtoReflect.Descriptor instead.
 func (*Leaders) Descriptor() ([]byte, []int) {
-	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{2}
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Leaders) GetLeaders() []*Leader {
@@ -193,10 +376,24 @@ var File_crier_cluster_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecrier/cluster/v1/cluster.proto\x12\x10crier.cluster.v1\"R\n" +
+	"\x1ecrier/cluster/v1/cluster.proto\x12\x10crier.cluster.v1\"\x8d\x01\n" +
 	"\bNodeMeta\x12#\n" +
 	"\ractor_address\x18\x01 \x01(\tR\factorAddress\x12!\n" +
-	"\factor_system\x18\x02 \x01(\tR\vactorSystem\"N\n" +
+	"\factor_system\x18\x02 \x01(\tR\vactorSystem\x12!\n" +
+	"\fraft_address\x18\x03 \x01(\tR\vraftAddress\x12\x16\n" +
+	"\x06formed\x18\x04 \x03(\tR\x06formed\"c\n" +
+	"\x06Bundle\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\rR\n" +
+	"partitions\x12\x1a\n" +
+	"\bmessages\x18\x02 \x03(\fR\bmessages\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x03 \x01(\x03R\ttimeoutMs\"=\n" +
+	"\aBundled\x122\n" +
+	"\aanswers\x18\x01 \x03(\v2\x18.crier.cluster.v1.AnswerR\aanswers\":\n" +
+	"\x06Answer\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\x12\x16\n" +
+	"\x06nobody\x18\x02 \x01(\bR\x06nobody\"N\n" +
 	"\x06Leader\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
@@ -216,19 +413,23 @@ func file_crier_cluster_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_crier_cluster_v1_cluster_proto_rawDescData
 }
 
-var file_crier_cluster_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_crier_cluster_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_crier_cluster_v1_cluster_proto_goTypes = []any{
 	(*NodeMeta)(nil), // 0: crier.cluster.v1.NodeMeta
-	(*Leader)(nil),   // 1: crier.cluster.v1.Leader
-	(*Leaders)(nil),  // 2: crier.cluster.v1.Leaders
+	(*Bundle)(nil),   // 1: crier.cluster.v1.Bundle
+	(*Bundled)(nil),  // 2: crier.cluster.v1.Bundled
+	(*Answer)(nil),   // 3: crier.cluster.v1.Answer
+	(*Leader)(nil),   // 4: crier.cluster.v1.Leader
+	(*Leaders)(nil),  // 5: crier.cluster.v1.Leaders
 }
 var file_crier_cluster_v1_cluster_proto_depIdxs = []int32{
-	1, // 0: crier.cluster.v1.Leaders.leaders:type_name -> crier.cluster.v1.Leader
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	3, // 0: crier.cluster.v1.Bundled.answers:type_name -> crier.cluster.v1.Answer
+	4, // 1: crier.cluster.v1.Leaders.leaders:type_name -> crier.cluster.v1.Leader
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_crier_cluster_v1_cluster_proto_init() }
@@ -242,7 +443,7 @@ func file_crier_cluster_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_cluster_v1_cluster_proto_rawDesc), len(file_crier_cluster_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

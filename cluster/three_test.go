@@ -1,0 +1,170 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/cluster"
+	"github.com/crier-im/crier/cluster/clustertest"
+)
+
+// trio is three nodes in one process. A node that was killed keeps its storage.
+type trio struct {
+	t       *testing.T
+	configs []cluster.Config
+	stores  []*clustertest.Storage
+	nodes   []*cluster.Node // nil: not running
+}
+
+func newTrio(t *testing.T, partitions int) *trio {
+	t.Helper()
+	if underRace {
+		t.Skip("protoactor and gRPC have a race of their own with several nodes in one process: see underRace")
+	}
+	c := &trio{t: t, nodes: make([]*cluster.Node, 3)}
+	var gossip []string
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		gossip = append(gossip, l.Addr().String())
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		c.configs = append(c.configs, cluster.Config{
+			NodeID: fmt.Sprint("node-", i), Partitions: partitions, Expect: 3, GossipListen: gossip[i], Join: gossip,
+			Codec: clustertest.Codec{}, Logger: slog.New(slog.DiscardHandler),
+		})
+		c.stores = append(c.stores, clustertest.NewStorage())
+	}
+	c.start(0, 1, 2)
+	t.Cleanup(func() {
+		for i := range c.nodes {
+			c.stop(i)
+		}
+	})
+	return c
+}
+
+// start starts nodes side by side: new ones wait for one another.
+func (c *trio) start(which ...int) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, i := range which {
+		wg.Go(func() {
+			n, err := cluster.Open(ctx, c.configs[i], c.stores[i], clustertest.Host{})
+			if err != nil {
+				c.t.Error(err)
+				return
+			}
+			c.nodes[i] = n
+		})
+	}
+	wg.Wait()
+	for i, n := range c.nodes {
+		if n == nil {
+			continue
+		}
+		if err := n.WaitForReady(ctx); err != nil {
+			c.t.Fatalf("node %d: %v", i, err)
+		}
+	}
+}
+
+func (c *trio) stop(i int) {
+	if n := c.nodes[i]; n != nil {
+		c.nodes[i] = nil
+		if err := n.Close(); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
+
+// count proposes to a partition through a node, and returns the count of its state.
+func (c *trio) count(through int, p crier.PartitionID) (int, error) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	answer, err := c.nodes[through].Request(ctx, crier.KindPartition, p.String(), []byte("x"))
+	n, _ := answer.(int)
+	return n, err
+}
+
+func TestThreeNodesFormACluster(t *testing.T) {
+	c := newTrio(t, 16)
+	leaders := make(map[int]int)
+	for i, n := range c.nodes {
+		if got := len(n.Members()); got != 3 {
+			t.Errorf("node %d sees %d members", i, got)
+		}
+		if got := c.stores[i].Members(); !slices.Equal(got, []string{"node-0", "node-1", "node-2"}) {
+			t.Errorf("node %d keeps %v", i, got)
+		}
+		for p := range crier.PartitionID(16) {
+			if n.Group(p).IsLeader() {
+				leaders[i]++
+			}
+		}
+	}
+	t.Logf("leaders by node: %v", leaders)
+	// Any node takes any request, wherever the partition is led.
+	for p := range crier.PartitionID(16) {
+		for through := range 3 {
+			if n, err := c.count(through, p); err != nil || n != through+1 {
+				t.Fatalf("partition %s through node %d: %d, %v", p, through, n, err)
+			}
+		}
+	}
+}
+
+// A node ends, and comes back: the others take over what it led, nothing that was committed is lost, and it catches up.
+func TestANodeOfThreeIsLost(t *testing.T) {
+	c := newTrio(t, 8)
+	for p := range crier.PartitionID(8) {
+		if n, err := c.count(0, p); err != nil || n != 1 {
+			t.Fatalf("partition %s: %d, %v", p, n, err)
+		}
+	}
+	lost := time.Now()
+	c.stop(2)
+	for p := range crier.PartitionID(8) {
+		n, err := c.count(0, p)
+		if err != nil || n != 2 {
+			t.Fatalf("partition %s without node 2: %d, %v", p, n, err)
+		}
+	}
+	t.Logf("every partition has taken a command %v after the loss", time.Since(lost))
+	for p := range c.stores[2].States { // its memory is gone with it
+		c.stores[2].States[p] = new(clustertest.State)
+	}
+	c.start(2)
+	c.stop(0)
+	for p := range crier.PartitionID(8) {
+		if n, err := c.count(2, p); err != nil || n != 3 {
+			t.Fatalf("partition %s after another loss: %d, %v", p, n, err)
+		}
+	}
+}
+
+// A node that was not expected is turned away in words.
+func TestAStrangerIsTurnedAway(t *testing.T) {
+	c := newTrio(t, 1)
+	cfg := c.configs[0]
+	cfg.NodeID, cfg.GossipListen = "node-3", "127.0.0.1:0"
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if n, err := cluster.Open(ctx, cfg, clustertest.NewStorage(), clustertest.Host{}); err == nil || ctx.Err() != nil {
+		t.Errorf("got %v, %v", n, err)
+	}
+}
