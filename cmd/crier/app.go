@@ -30,9 +30,31 @@ type operatorClient struct{ url, token, dataDir string }
 
 func (o *operatorClient) addFlags(cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
-	f.StringVar(&o.url, "url", "", "the server (CRIER_URL); else "+operatorURL)
+	f.StringVar(&o.url, "url", "", "the server (CRIER_URL); else that of a demo server in the data directory, else "+operatorURL)
 	f.StringVar(&o.token, "token", "", "the operator's token (CRIER_OPERATOR_TOKEN); else read from the data directory")
 	f.StringVar(&o.dataDir, "data-dir", "data", "where operator.token stands")
+}
+
+// base returns the server's URL.
+func (o *operatorClient) base() string {
+	url := cmp.Or(o.url, os.Getenv("CRIER_URL"))
+	if url == "" {
+		d, _ := readDemoInfo(filepath.Join(o.dataDir, demoFile)) // where there is none, a server listens where one does by default
+		url = cmp.Or(d.URL, operatorURL)
+	}
+	return strings.TrimSuffix(url, "/")
+}
+
+// secret returns the operator's token.
+func (o *operatorClient) secret() (string, error) {
+	if token := cmp.Or(o.token, os.Getenv("CRIER_OPERATOR_TOKEN")); token != "" { // no default of the flag: the help prints those
+		return token, nil
+	}
+	text, err := os.ReadFile(filepath.Join(o.dataDir, internalapp.TokenFile))
+	if err != nil {
+		return "", fmt.Errorf("give --token, or --data-dir of a server on this machine: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 // do makes one call. An answer that is an error is returned as one, with its words.
@@ -53,13 +75,9 @@ func (o *operatorClient) do(ctx context.Context, method, path string, in, out an
 
 // open makes one call and returns the body of its answer.
 func (o *operatorClient) open(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
-	token := cmp.Or(o.token, os.Getenv("CRIER_OPERATOR_TOKEN")) // no default of the flag: the help prints those
-	if token == "" {
-		text, err := os.ReadFile(filepath.Join(o.dataDir, internalapp.TokenFile))
-		if err != nil {
-			return nil, fmt.Errorf("give --token, or --data-dir of a server on this machine: %w", err)
-		}
-		token = strings.TrimSpace(string(text))
+	token, err := o.secret()
+	if err != nil {
+		return nil, err
 	}
 	var body io.Reader
 	if in != nil {
@@ -69,7 +87,7 @@ func (o *operatorClient) open(ctx context.Context, method, path string, in any) 
 		}
 		body = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(cmp.Or(o.url, os.Getenv("CRIER_URL"), operatorURL), "/")+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, o.base()+path, body)
 	if err != nil {
 		return nil, err
 	}

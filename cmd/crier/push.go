@@ -2,9 +2,7 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -134,71 +132,4 @@ func pairs(args []string) (map[string]string, error) {
 		m[name] = value
 	}
 	return m, nil
-}
-
-func newReport() *cobra.Command {
-	var t target
-	var watch bool
-	cmd := &cobra.Command{
-		Use: "report TASKID...", Short: "Show how far pushes are", Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := t.client()
-			if err != nil {
-				return err
-			}
-			tasks := make([]crier.TaskID, len(args))
-			for i, arg := range args {
-				tasks[i] = crier.TaskID(arg)
-			}
-			if watch {
-				if err := watchReports(cmd.Context(), c, cmd.ErrOrStderr(), tasks...); err != nil {
-					return err
-				}
-			}
-			reports, err := c.Report(cmd.Context(), tasks...)
-			if err != nil {
-				return err
-			}
-			for _, r := range reports {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s  %-7s  %d of %d\n", r.Task, statusName(r.Status), r.Finished, r.Total)
-			}
-			return nil
-		},
-	}
-	t.addFlags(cmd)
-	cmd.Flags().BoolVar(&watch, "watch", false, "wait, with a progress bar, until all are done")
-	return cmd
-}
-
-func statusName(s crier.Status) string {
-	return map[crier.Status]string{crier.StatusWaiting: "waiting", crier.StatusRunning: "running", crier.StatusDone: "done"}[s]
-}
-
-// watchReports shows progress on errs until every push is done.
-func watchReports(ctx context.Context, c *client.Client, errs io.Writer, tasks ...crier.TaskID) error {
-	bar := newBar(errs, "accounts")
-	defer bar.finish()
-	for {
-		reports, err := c.Report(ctx, tasks...)
-		if err != nil {
-			return err
-		}
-		var finished, total uint64
-		open := 0
-		for _, r := range reports {
-			finished, total = finished+r.Finished, total+r.Total
-			if r.Status != crier.StatusDone {
-				open++
-			}
-		}
-		bar.set(int64(finished), int64(total))
-		if open == 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
 }

@@ -54,16 +54,12 @@ func (t *target) resolve() error {
 	if t.url != "" && t.key != "" && t.app != 0 && t.identifier != "" {
 		return nil
 	}
-	text, err := os.ReadFile(t.demo)
+	d, err := readDemoInfo(t.demo)
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("give --url, --sdkappid, --key and --identifier, or start the demo server: %s is not there", t.demo)
 	}
-	var d demoInfo
-	if err == nil {
-		err = json.Unmarshal(text, &d)
-	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", t.demo, err)
+		return err
 	}
 	if t.url == "" {
 		t.url = d.URL
@@ -78,6 +74,23 @@ func (t *target) resolve() error {
 		t.identifier = string(d.Admin)
 	}
 	return nil
+}
+
+// readDemoInfo reads the file of serve --demo.
+func readDemoInfo(file string) (d demoInfo, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return d, err
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		return demoInfo{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return d, nil
+}
+
+// operator returns the client of the operator's API of the target: its token is given, or stands beside the demo's file.
+func (t *target) operator(token, dataDir string) *operatorClient {
+	return &operatorClient{t.url, token, cmp.Or(dataDir, filepath.Dir(t.demo))}
 }
 
 // client returns the SDK's client of the target.
