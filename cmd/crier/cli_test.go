@@ -63,7 +63,7 @@ func TestUserSigIsMadeAndChecked(t *testing.T) {
 // What a flag gives wins over the environment, and that over the demo's file.
 func TestTargetResolves(t *testing.T) {
 	file := filepath.Join(t.TempDir(), demoFile)
-	text, err := json.Marshal(demoInfo{"http://file", 1, "file-key", "file-admin", "sig"})
+	text, err := json.Marshal(demoInfo{URL: "http://file", SDKAppID: 1, Key: "file-key", Admin: "file-admin", UserSig: "sig"})
 	if err == nil {
 		err = os.WriteFile(file, text, 0o600)
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/internal/app"
 	"github.com/crier-im/crier/internal/config"
+	"github.com/crier-im/crier/internal/demo"
 	"github.com/crier-im/crier/usersig"
 )
 
@@ -26,6 +29,8 @@ const (
 	demoFile = "demo.json"
 	// demoSigLife is how long the UserSig in it is valid.
 	demoSigLife = 180 * 24 * time.Hour
+	// demoFallback is the fallback_after of the demo's app: nobody wants to watch a story for the default of 10 s.
+	demoFallback = 3 * time.Second
 )
 
 // demoInfo is what demoFile holds.
@@ -35,11 +40,13 @@ type demoInfo struct {
 	Key      string       `json:"key"`
 	Admin    crier.UserID `json:"admin"`
 	UserSig  string       `json:"usersig"`
+	Page     string       `json:"apns_page,omitempty"` // of the simulator that stands for Apple
+	FCM      string       `json:"fcm_url,omitempty"`   // of the one that stands for Google
 }
 
 func newServe() *cobra.Command {
 	var file string
-	var demo bool
+	var withDemo bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run a node",
@@ -52,15 +59,15 @@ func newServe() *cobra.Command {
 				return err
 			}
 			opts := app.Options{Logger: newLogger(cfg)}
-			if demo {
-				opts.OnReady = func(ctx context.Context, info app.Info) error { return prepareDemo(ctx, cfg, info) }
+			if withDemo {
+				return serveDemo(cmd.Context(), cmd.OutOrStdout(), cfg, opts)
 			}
 			return app.Run(cmd.Context(), cfg, opts)
 		},
 	}
 	config.AddFlags(cmd.Flags())
 	cmd.Flags().StringVarP(&file, "config", "c", os.Getenv("CRIER_CONFIG"), "YAML file (CRIER_CONFIG)")
-	cmd.Flags().BoolVar(&demo, "demo", false, "make app 1400000001, and write demo.json into the data directory")
+	cmd.Flags().BoolVar(&withDemo, "demo", false, "make app 1400000001, simulate Apple and Google, and write demo.json into the data directory")
 	return cmd
 }
 
@@ -103,22 +110,40 @@ func newLogger(cfg *config.Config) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, opts))
 }
 
-// prepareDemo makes the demo's app where it is not there, writes demo.json, and
+// serveDemo serves with simulators in the place of the vendors for whom the configuration names no server.
+func serveDemo(ctx context.Context, out io.Writer, cfg *config.Config, opts app.Options) (err error) {
+	sims, err := demo.StartSimulators(&cfg.Vendors)
+	if err != nil {
+		return fmt.Errorf("simulate the vendors: %w", err)
+	}
+	defer func() { err = errors.Join(err, sims.Close()) }()
+	opts.VendorCA = sims.CA()
+	opts.OnReady = func(ctx context.Context, info app.Info) error {
+		return prepareDemo(ctx, out, cfg, info, sims, opts.Logger)
+	}
+	return app.Run(ctx, cfg, opts)
+}
+
+// prepareDemo makes the demo's app where it is not there, gives it credentials for the simulators, writes demo.json, and
 // prints what to do next.
-func prepareDemo(ctx context.Context, cfg *config.Config, info app.Info) error {
-	a := info.Service.App(demoApp)
+func prepareDemo(ctx context.Context, out io.Writer, cfg *config.Config, info app.Info, sims *demo.Simulators, log *slog.Logger) error {
+	fresh := &crier.App{
+		ID: demoApp, Name: "demo", Key: crier.NewKey(), Admins: []crier.UserID{demoAdmin}, PushEnabled: true,
+		Limits: crier.DefaultLimits(), CreatedAt: time.Now().UTC().Truncate(time.Millisecond),
+	}
+	fresh.Limits.PushInterval, fresh.Limits.PushesPerDay, fresh.Limits.CallsPerSecond = 0, 0, 0 // the demo and the benchmarks push often
+	fresh.Limits.FallbackAfter = demoFallback
+	a, err := sims.Prepare(ctx, info, fresh)
 	if a == nil {
-		a = &crier.App{
-			ID: demoApp, Name: "demo", Key: crier.NewKey(), Admins: []crier.UserID{demoAdmin}, PushEnabled: true,
-			Limits: crier.DefaultLimits(), CreatedAt: time.Now().UTC().Truncate(time.Millisecond),
-		}
-		a.Limits.PushInterval, a.Limits.PushesPerDay, a.Limits.CallsPerSecond = 0, 0, 0 // the demo and the benchmarks push often
-		if err := info.Service.CreateApp(ctx, a); err != nil {
-			return fmt.Errorf("make the demo's app: %w", err)
-		}
+		return fmt.Errorf("make the demo's app: %w", err)
 	}
 	sig := usersig.Sign(a.Key, a.ID, demoAdmin, time.Now(), demoSigLife, nil)
-	text, err := json.MarshalIndent(demoInfo{info.URL, a.ID, a.Key, demoAdmin, sig}, "", "  ")
+	d := demoInfo{info.URL, a.ID, a.Key, demoAdmin, sig, sims.Page(), sims.FCM()}
+	if err != nil { // a full disk, which a server with accounts in it survives
+		log.Warn("the demo's app has no credentials for the simulators: its phones get nothing", "err", err)
+		d.Page, d.FCM = "", ""
+	}
+	text, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -129,15 +154,22 @@ func prepareDemo(ctx context.Context, cfg *config.Config, info app.Info) error {
 	if err := os.Rename(name+".new", name); err != nil {
 		return err
 	}
-	fmt.Printf(`
-Crier serves on %s with the demo app %d.
-See it work, in a second terminal:    make demo
-Or push to whoever listens:           bin/crier listen --user alice     (one terminal)
-                                      bin/crier push --text 'Hello'     (another)
+	d.explain(out)
+	return nil
+}
+
+// explain prints what to do with a demo server.
+func (d *demoInfo) explain(out io.Writer) {
+	fmt.Fprintf(out, "\nCrier serves on %s with the demo app %d.\n", d.URL, d.SDKAppID)
+	if d.Page != "" {
+		fmt.Fprintf(out, "See iPhones get notifications, in a browser:  %s\n", d.Page)
+	}
+	fmt.Fprintf(out, `See it work, in a second terminal:            make demo
+Or push to whoever listens:                   bin/crier listen --user alice     (one terminal)
+                                              bin/crier push --text 'Hello'     (another)
 Or with curl:
   curl -s '%s/v4/openim/im_push?sdkappid=%d&identifier=%s&usersig=%s&random=1&contenttype=json' \
     -d '{"MsgRandom":%d,"MsgLifeTime":3600,"MsgBody":[{"MsgType":"TIMTextElem","MsgContent":{"Text":"Hello"}}]}'
 
-`, info.URL, a.ID, info.URL, a.ID, demoAdmin, sig, time.Now().Unix()%1000000)
-	return nil
+`, d.URL, d.SDKAppID, d.Admin, d.UserSig, time.Now().Unix()%1000000)
 }

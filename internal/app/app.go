@@ -46,7 +46,11 @@ type Info struct {
 	AdminURL      string // of pprof and metrics; empty: there is none
 	OperatorToken string
 	Service       *actors.Service
+	Vault         Vault
 }
+
+// Vault takes credentials for vendors in, as the operator's API does.
+type Vault = operator.Credentials
 
 // Options are what a caller of Run adds to the configuration.
 type Options struct {
@@ -54,6 +58,8 @@ type Options struct {
 	// OnReady is called when the node serves; an error stops it and is
 	// returned by Run. May be nil.
 	OnReady func(ctx context.Context, info Info) error
+	// VendorCA is one more authority to trust as a vendor, beside those of vendors.ca_file: PEM, or nil.
+	VendorCA []byte
 }
 
 // Run starts a node, serves until ctx ends, drains its connections and stops it. It blocks. Errors say which
@@ -62,7 +68,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 	started := time.Now()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	pool, err := openPool(cfg, registry, opts.Logger)
+	pool, err := openPool(cfg, opts.VendorCA, registry, opts.Logger)
 	if err != nil {
 		return err
 	}
@@ -86,19 +92,20 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 	}
 	opts.Logger.Info("ready", "url", server.URL(), "node", core.Store.NodeID(), "partitions", core.Store.Partitions(),
 		"took", time.Since(started).Round(time.Millisecond).String())
-	return serve(ctx, cfg, core, gate, server, token, opts)
+	info := Info{URL: server.URL(), AdminURL: server.AdminURL(), OperatorToken: token, Service: core.Service, Vault: pool}
+	return serve(ctx, cfg, gate, server, info, opts)
 }
 
 // serve runs the server until ctx ends, and then stops in the order of exposure: readiness, connections,
 // listeners. What is behind them is closed by Run.
-func serve(ctx context.Context, cfg *config.Config, core *Core, gate *gateway.Gateway, server *crierhttp.Server, token string, opts Options) error {
+func serve(ctx context.Context, cfg *config.Config, gate *gateway.Gateway, server *crierhttp.Server, info Info, opts Options) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- server.Run(serving) }()
 	var err error
 	if opts.OnReady != nil {
-		err = opts.OnReady(ctx, Info{URL: server.URL(), AdminURL: server.AdminURL(), OperatorToken: token, Service: core.Service})
+		err = opts.OnReady(ctx, info)
 	}
 	if err == nil {
 		select {
@@ -137,7 +144,7 @@ func clusterConfig(cfg *config.Config) cluster.Config {
 }
 
 // openPool opens what sends notifications. It comes before the core, which sends with it until it is closed.
-func openPool(cfg *config.Config, r prometheus.Registerer, log *slog.Logger) (*vendors.Pool, error) {
+func openPool(cfg *config.Config, ca []byte, r prometheus.Registerer, log *slog.Logger) (*vendors.Pool, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -149,7 +156,7 @@ func openPool(cfg *config.Config, r prometheus.Registerer, log *slog.Logger) (*v
 	if err != nil {
 		return nil, err
 	}
-	roots, err := vendorRoots(cfg.Vendors.CAFile)
+	roots, err := vendorRoots(cfg.Vendors.CAFile, ca)
 	if err != nil {
 		return nil, err
 	}
@@ -159,18 +166,22 @@ func openPool(cfg *config.Config, r prometheus.Registerer, log *slog.Logger) (*v
 	}), nil
 }
 
-// vendorRoots returns the system's authorities and those of a file; nil, which means the system's, without a file.
-func vendorRoots(file string) (*x509.CertPool, error) {
-	if file == "" {
+// vendorRoots returns the system's authorities, those of a file and another; nil, which means the system's, without these.
+func vendorRoots(file string, another []byte) (*x509.CertPool, error) {
+	if file == "" && another == nil {
 		return nil, nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("vendors.ca_file: %w", err)
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil { // there are none
 		roots = x509.NewCertPool()
+	}
+	roots.AppendCertsFromPEM(another)
+	if file == "" {
+		return roots, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("vendors.ca_file: %w", err)
 	}
 	if !roots.AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("vendors.ca_file: %s holds no certificate in PEM", file)
