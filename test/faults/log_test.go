@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,13 +128,46 @@ func copyFile(from, to string) error {
 	}
 }
 
-// After kill -9 and a damaged tail of the log, the node either has everything that was acknowledged, and takes and
+// flushed waits until the state has on disk what the log has: the node writes it up to 100 ms later (ADR 9), and what a damaged log
+// loses of that time is nowhere else.
+func flushed(t *testing.T, n *node) {
+	t.Helper()
+	bytes := func() string {
+		resp, err := http.Get("http://" + n.address + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, found := strings.Cut(string(text), "\ncrier_state_flush_bytes_total ")
+		if !found {
+			t.Fatal("the metrics have no bytes of state")
+		}
+		line, _, _ := strings.Cut(after, "\n")
+		return line
+	}
+	last, since := bytes(), time.Now()
+	for deadline := time.Now().Add(20 * time.Second); time.Since(since) < 500*time.Millisecond; time.Sleep(20 * time.Millisecond) {
+		if now := bytes(); now != last {
+			last, since = now, time.Now()
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the state was still being written after 20 s")
+		}
+	}
+}
+
+// After kill -9 and a damaged tail of the log, the node either has everything that was acknowledged 100 ms before, and takes and
 // keeps what comes then, or it says what is wrong and does not start. It never panics.
 func TestDamagedLog(t *testing.T) {
 	original := newNode(t, t.TempDir(), 1)
 	original.mustStart()
 	l := fill(t, original.client(), 30)
 	l.check(t, original.client())
+	flushed(t, original)
 	original.kill()
 	for _, ending := range []string{".mem", ".vlog"} {
 		for damage, apply := range damages {
