@@ -315,26 +315,31 @@ func (m *Machine) sweep() any {
 	return nil
 }
 
-// due returns the first keys of kindDue before end, up to most: those on disk and
-// those that are not there yet, without those that have been deleted since. The caller holds mu.
-func (m *Machine) due(end []byte, most int) (keys [][]byte, err error) {
-	prefix := string(m.keys.kind(kindDue))
+// due returns the first keys of kindDue before end, up to most. The caller holds mu.
+func (m *Machine) due(end []byte, most int) ([][]byte, error) {
+	return m.keysUnder(m.keys.kind(kindDue), end, most)
+}
+
+// keysUnder returns the first keys with the prefix, before end where that is not nil, up to most, as of the last entry that was
+// applied: those on disk and those that are not there yet, without those that have been deleted since. The caller holds mu.
+func (m *Machine) keysUnder(prefix, end []byte, most int) (keys [][]byte, err error) {
+	wanted := func(k []byte) bool { return end == nil || bytes.Compare(k, end) < 0 }
 	for _, o := range []overlay{m.flushing, m.dirty} {
 		for k := range o.writes {
-			if strings.HasPrefix(k, prefix) && k < string(end) {
-				if v, _ := m.held([]byte(k)); v != nil {
-					keys = append(keys, []byte(k))
+			if key := []byte(k); strings.HasPrefix(k, string(prefix)) && wanted(key) {
+				if v, _ := m.held(key); v != nil {
+					keys = append(keys, key)
 				}
 			}
 		}
 	}
 	err = m.store.stateDB.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte(prefix)})
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
 		defer it.Close()
 		onDisk := 0
 		for it.Rewind(); it.Valid() && onDisk < most; it.Next() {
 			k := it.Item().KeyCopy(nil)
-			if bytes.Compare(k, end) >= 0 {
+			if !wanted(k) {
 				return nil
 			}
 			if _, written := m.held(k); !written {

@@ -1,14 +1,12 @@
 package persistence
 
 import (
-	"bytes"
 	"fmt"
+	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
-	"github.com/dgraph-io/badger/v4"
 
 	"github.com/crier-im/crier"
 	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
@@ -108,35 +106,8 @@ func (m *Machine) deleteUnder(prefix []byte) {
 	}
 }
 
-// under returns every key with the prefix, as of the last entry that was applied. The caller holds mu.
-func (m *Machine) under(prefix []byte) (keys [][]byte, err error) {
-	for _, o := range []overlay{m.flushing, m.dirty} {
-		for k := range o.writes {
-			if strings.HasPrefix(k, string(prefix)) {
-				if v, _ := m.held([]byte(k)); v != nil {
-					keys = append(keys, []byte(k))
-				}
-			}
-		}
-	}
-	err = m.store.stateDB.View(func(txn *badger.Txn) error {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
-		defer it.Close()
-		for it.Rewind(); it.Valid(); it.Next() {
-			if k := it.Item().KeyCopy(nil); m.onDiskOnly(k) {
-				keys = append(keys, k)
-			}
-		}
-		return nil
-	})
-	slices.SortFunc(keys, bytes.Compare)
-	return slices.CompactFunc(keys, bytes.Equal), err
-}
-
-func (m *Machine) onDiskOnly(key []byte) bool {
-	_, written := m.held(key)
-	return !written
-}
+// under returns every key with the prefix.
+func (m *Machine) under(prefix []byte) ([][]byte, error) { return m.keysUnder(prefix, nil, math.MaxInt) }
 
 // Funnel is actors.Replica's.
 func (r *Replica) Funnel(app crier.AppID, seq uint64) (*crier.Funnel, error) {
