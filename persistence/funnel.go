@@ -107,7 +107,9 @@ func (m *Machine) deleteUnder(prefix []byte) {
 }
 
 // under returns every key with the prefix.
-func (m *Machine) under(prefix []byte) ([][]byte, error) { return m.keysUnder(prefix, nil, math.MaxInt) }
+func (m *Machine) under(prefix []byte) ([][]byte, error) {
+	return m.keysUnder(prefix, nil, math.MaxInt)
+}
 
 // Funnel is actors.Replica's.
 func (r *Replica) Funnel(app crier.AppID, seq uint64) (*crier.Funnel, error) {
