@@ -42,8 +42,8 @@ type node struct {
 	stop  func()
 }
 
-// startNode starts a server process on a directory below cfg.Dir.
-func startNode(cfg Config, dir string) (*node, error) {
+// startNode starts a server process on a directory below cfg.Dir, with more flags.
+func startNode(cfg Config, dir string, flags ...string) (*node, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -55,7 +55,8 @@ func startNode(cfg Config, dir string) (*node, error) {
 	dir = filepath.Join(cfg.Dir, dir)
 	_ = os.Remove(filepath.Join(dir, "demo.json")) // of a life before; the new one says when it serves
 	started := time.Now()
-	cmd, stop, err := child(cfg, "serve", "--demo", "--data-dir", dir, "--http-listen", address, "--admin-listen", admin, "--log-level", "warn")
+	flags = append([]string{"serve", "--demo", "--data-dir", dir, "--http-listen", address, "--admin-listen", admin, "--log-level", "warn"}, flags...)
+	cmd, stop, err := child(cfg, flags...)
 	if err != nil {
 		return nil, err
 	}
