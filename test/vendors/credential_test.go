@@ -1,0 +1,142 @@
+package vendors_test
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/vendors/apnssim"
+)
+
+// Devices that APNs calls unregistered are removed, but for those that registered after the time that it says.
+func TestUnregisteredDevicesAreRemoved(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, apnssim.Options{})
+	const dead, later, again = 200, 20, 10
+	living, uninstalled, returned := phones("aa", audience-dead-later), phones("de", dead), phones("df", later)
+	s.register(slices.Concat(living, uninstalled))
+	time.Sleep(10 * time.Millisecond) // times are in milliseconds
+	since := time.Now()
+	time.Sleep(10 * time.Millisecond)
+	s.register(returned)
+	s.registerDevices(uninstalled[:again])
+	s.sim.SetFault(apnssim.Fault{Token: "d", Reason: "Unregistered", Since: since})
+	task := s.push()
+	v := s.finished(task, audience)
+	if v.Accepted != uint64(len(living)) || v.Failed["Unregistered"] != dead+later {
+		t.Errorf("funnel: %+v", v)
+	}
+	has := func(all []phone, n int) {
+		t.Helper()
+		for _, p := range all {
+			if got := s.devices(p.user); got != n {
+				t.Errorf("%s has %d devices, want %d", p.user, got, n)
+			}
+		}
+	}
+	has(slices.Concat(living, returned, uninstalled[:again]), 1)
+	has(uninstalled[again:], 0)
+	s.sim.SetFault()
+	if v := s.finished(s.push(), audience); v.Accepted != audience-(dead-again) || v.NoDevice != dead-again {
+		t.Errorf("the next push: %+v", v)
+	}
+}
+
+// pausesAndTells checks what an operator sees of a push that the vendor refuses for the operator's fault: the reason, in the funnel, in
+// an explanation, in the log and the metrics. No device is removed. It returns how many accounts have lost the push to it.
+func (s *stage) pausesAndTells(task crier.TaskID, all []phone, reason string) (lost uint64) {
+	s.t.Helper()
+	eventually(s.t, "sending is paused", func() bool { return s.metric("crier_vendor_paused", `vendor="apns"`) == 1 })
+	eventually(s.t, "the log has the refusals", func() bool {
+		f := s.funnel(task)
+		return f != nil && f.Vendor.Failed[reason] > 0
+	})
+	time.Sleep(time.Second) // those that were under way
+	f := s.funnel(task)
+	s.addsUp(f)
+	if lost = f.Vendor.Failed[reason]; lost+f.Vendor.ToDo != uint64(len(all)) {
+		s.t.Errorf("funnel: %+v", f.Vendor)
+	}
+	if n := s.metric("crier_vendor_outcomes_total", `class="configuration"`, `reason="`+reason+`"`); n == 0 {
+		s.t.Errorf("no outcome has the reason %s", reason)
+	}
+	if !s.printed("a vendor refuses every notification, sending is paused") || !s.printed("reason="+reason) {
+		s.t.Error("the log does not say it")
+	}
+	told := make(map[string]bool)
+	for _, p := range all {
+		if s.devices(p.user) != 1 {
+			s.t.Fatalf("the device of %s was removed", p.user)
+		}
+		for _, a := range s.explain(task, p.user).Attempts {
+			told[a.Outcome+" "+a.Reason] = true
+		}
+	}
+	if want := string(crier.OutcomeConfiguration) + " " + reason; !told[want] || !told["unavailable Paused"] {
+		s.t.Errorf("explanations have %v, want %q and Paused", slices.Sorted(maps.Keys(told)), want)
+	}
+	s.t.Logf("%d of %d accounts have lost the push to %s", lost, len(all), reason)
+	return lost
+}
+
+// few are enough where each is asked for.
+const few = 400
+
+// A key that is restricted to the other environment, and then the right one.
+func TestWrongEnvironment(t *testing.T) {
+	t.Parallel()
+	restricted, p8, err := apnssim.NewKey("SANDBOXKEY", "TEAM123456")
+	if err != nil {
+		t.Fatal(err)
+	}
+	restricted.SandboxOnly = true
+	s := setUp(t, apnssim.Options{Keys: []apnssim.Key{restricted}})
+	s.upload("SANDBOXKEY", p8)
+	all := phones("aa", few)
+	s.register(all)
+	task := s.push()
+	lost := s.pausesAndTells(task, all, "BadEnvironmentKeyIdInToken")
+	s.upload(s.keyID, s.p8)
+	s.delivered(task, lost)
+}
+
+// A token of the sandbox at the production server looks like a malformed one.
+func TestEveryTokenIsBad(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, apnssim.Options{})
+	s.sim.SetFault(apnssim.Fault{Reason: "BadDeviceToken"})
+	all := phones("aa", few)
+	s.register(all)
+	task := s.push()
+	lost := s.pausesAndTells(task, all, "BadDeviceToken")
+	s.sim.SetFault()
+	s.delivered(task, lost)
+}
+
+// The clock of this machine is two hours behind APNs', and then it is set.
+func TestClockIsWrong(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, apnssim.Options{})
+	s.skew.Store(int64(2 * time.Hour))
+	all := phones("aa", few)
+	s.register(all)
+	task := s.push()
+	lost := s.pausesAndTells(task, all, "ExpiredProviderToken")
+	s.skew.Store(0)
+	s.delivered(task, lost)
+}
+
+// delivered waits until everybody is notified who has not lost the push.
+func (s *stage) delivered(task crier.TaskID, lost uint64) {
+	s.t.Helper()
+	began := time.Now()
+	if v := s.finished(task, few); v.Accepted != few-lost {
+		s.t.Errorf("funnel: %+v", v)
+	}
+	s.t.Logf("the rest was notified %v after it was mended", time.Since(began).Round(time.Second))
+	if s.metric("crier_vendor_paused", `vendor="apns"`) != 0 {
+		s.t.Error("sending is still paused")
+	}
+}

@@ -1,0 +1,216 @@
+// Package vendors_test runs the real process against a simulator of APNs that fails in each way that a vendor
+// can: what must be sent, sent again, given up and told.
+package vendors_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	// patience bounds every wait; nothing here depends on how long one takes.
+	patience = 3 * time.Minute
+	// partitions of a node: few, so that a start is short.
+	partitions = 4
+)
+
+// binary is the path of crier, built once for all tests.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "crier-vendors-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "crier")
+	if out, err := exec.Command("go", "build", "-o", binary, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// output is what a process prints. Safe for concurrent use.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// node is a server process with a data directory of its own, over all its lives.
+type node struct {
+	t       *testing.T
+	dir     string
+	url     string
+	flags   []string
+	token   string // the operator's
+	http    *http.Client
+	process *exec.Cmd
+	out     output
+}
+
+// startNode starts a node with more flags. It is killed with the test.
+func startNode(t *testing.T, flags ...string) *node {
+	t.Helper()
+	address := freeAddress(t)
+	n := &node{t: t, dir: t.TempDir(), url: "http://" + address, http: &http.Client{
+		Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: registrars},
+	}}
+	n.flags = append([]string{
+		"serve", "--data-dir", n.dir, "--http-listen", address, "--cluster-partitions", fmt.Sprint(partitions), "--storage-min-free-disk", "1",
+	}, flags...)
+	t.Cleanup(func() {
+		n.kill()
+		n.http.CloseIdleConnections()
+		if t.Failed() {
+			text := n.out.String()
+			t.Logf("the node printed:\n%s", text[max(0, len(text)-10_000):])
+		}
+	})
+	n.start()
+	token, err := os.ReadFile(filepath.Join(n.dir, "operator.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.token = strings.TrimSpace(string(token))
+	return n
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// start starts the process and waits until it is ready.
+func (n *node) start() {
+	n.t.Helper()
+	n.process = exec.Command(binary, n.flags...)
+	n.process.Stdout, n.process.Stderr = &n.out, &n.out
+	if err := n.process.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	eventually(n.t, "the node is ready", func() bool {
+		resp, err := n.http.Get(n.url + "/readyz")
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// kill is kill -9.
+func (n *node) kill() {
+	if n.process != nil {
+		_ = n.process.Process.Kill()
+		_ = n.process.Wait() // says that it was killed
+	}
+}
+
+// call calls the operator's API and reads the answer into out, unless that is nil.
+func (n *node) call(method, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(n.t.Context(), method, n.url+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+n.token)
+	resp, err := n.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return err
+	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated:
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
+	case out == nil:
+		return nil
+	}
+	return json.Unmarshal(text, out)
+}
+
+// must fails the test where a call of the operator's API fails.
+func (n *node) must(method, path string, in, out any) {
+	n.t.Helper()
+	if err := n.call(method, path, in, out); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// metric returns the sum of the series of a metric whose labels have all of the texts.
+func (n *node) metric(name string, labels ...string) (sum float64) {
+	n.t.Helper()
+	resp, err := n.http.Get(n.url + "/metrics")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+lines:
+	for line := range strings.Lines(string(text)) {
+		rest, ok := strings.CutPrefix(line, name+"{")
+		if !ok {
+			continue
+		}
+		for _, l := range labels {
+			if !strings.Contains(rest, l) {
+				continue lines
+			}
+		}
+		var value float64
+		if _, err := fmt.Sscan(rest[strings.LastIndexByte(rest, '}')+1:], &value); err != nil {
+			n.t.Fatalf("%s: %v", line, err)
+		}
+		sum += value
+	}
+	return sum
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
