@@ -94,24 +94,42 @@ func (p *Pool) send(ctx context.Context, app *crier.App, push *crier.DevicePush)
 	if at < 0 {
 		return outcomes.Outcome(reasonNoCredential, "")
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(p.ctx, cancel)()
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-ctx.Done():
-		if p.ctx.Err() != nil {
-			return outcomes.Outcome(reasonClosed, "")
-		}
-		return outcomes.Outcome(reasonBusy, "")
-	}
 	s := p.acquire(place{app.ID, d.Vendor, d.Target, d.Sandbox}, &app.Credentials[at])
 	if s == nil {
 		return outcomes.Outcome(reasonClosed, "")
 	}
 	defer p.release(s)
-	return s.send(ctx, push)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+	// Those that wait for a trial take no slot: one app's credential must not hold up the others'.
+	leave := enter(ctx, s.trial, s.works)
+	defer leave()
+	leaveSlot := enter(ctx, p.slots, nil)
+	defer leaveSlot()
+	switch {
+	case ctx.Err() == nil:
+		return s.send(ctx, push)
+	case p.ctx.Err() != nil:
+		return outcomes.Outcome(reasonClosed, "")
+	}
+	return outcomes.Outcome(reasonBusy, "")
+}
+
+// enter waits for a place in room, or until open is closed, or ctx has ended, and returns what gives the place back.
+func enter(ctx context.Context, room chan struct{}, open <-chan struct{}) (leave func()) {
+	select {
+	case <-open:
+		return func() {}
+	default:
+	}
+	select {
+	case room <- struct{}{}:
+		return func() { <-room }
+	case <-open:
+	case <-ctx.Done():
+	}
+	return func() {}
 }
 
 // acquire returns the sender of a credential, which the caller releases; nil: the pool is closed. A caller with an app
@@ -128,7 +146,9 @@ func (p *Pool) acquire(at place, c *crier.Credential) *sender {
 		if s != nil && p.retire(s) {
 			replaced = s
 		}
-		s = &sender{pool: p, place: at, sealed: *c, lanes: make(map[string]*breaker)}
+		s = &sender{
+			pool: p, place: at, sealed: *c, lanes: make(map[string]*breaker), trial: make(chan struct{}, streak), works: make(chan struct{}),
+		}
 		p.senders[at] = s
 	}
 	s.users++

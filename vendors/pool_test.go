@@ -289,6 +289,37 @@ func TestPause(t *testing.T) {
 	}
 }
 
+// A broadcast with a credential that has never worked costs few accounts the push: those that are under way when the pause begins.
+func TestNewCredentialIsTriedWithFew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, apnssim.Options{Latency: 20 * time.Millisecond}, vendors.Options{})
+	w.put(t, w.keys[0])
+	broadcast := func(prefix string) map[string]int {
+		reasons := make(map[string]int)
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for i := range 500 {
+			wg.Go(func() {
+				o := w.push(w.app, iPhone(hexToken(prefix, i)))
+				mu.Lock()
+				defer mu.Unlock()
+				reasons[o.Reason]++
+			})
+		}
+		wg.Wait()
+		return reasons
+	}
+	w.apns.SetFault(apnssim.Fault{Reason: "InvalidProviderToken"})
+	if n := broadcast("ab"); n["InvalidProviderToken"] < 20 || n["InvalidProviderToken"] > 39 || n["InvalidProviderToken"]+n["Paused"] != 500 {
+		t.Errorf("%v", n)
+	}
+	w.apns.SetFault()
+	w.put(t, w.keys[1])
+	if n := broadcast("cd"); n[""] != 500 {
+		t.Errorf("%v", n)
+	}
+}
+
 // After a pause one push tries; the others wait for it.
 func TestOneTriesAfterAPause(t *testing.T) {
 	t.Parallel()

@@ -31,8 +31,13 @@ type sender struct {
 	opened crier.Sender // nil: failed says why
 	failed crier.Outcome
 
+	// Until works is closed, which is when the vendor has taken a notification, streak sends are under way at a time: what is
+	// under way when a pause begins is refused too, and is lost.
+	trial chan struct{}
+	works chan struct{}
+
 	mu     sync.Mutex // guards what follows
-	proven bool       // the vendor has taken a notification
+	proven bool       // works is closed
 	lanes  map[string]*breaker
 }
 
@@ -125,7 +130,10 @@ func (s *sender) judge(lane string, p *pass, d *crier.Device, o crier.Outcome) c
 	bad := o.Class == crier.OutcomeGone && o.Reason == badDeviceToken && s.place.vendor == crier.APNs
 	switch {
 	case o.Class == crier.OutcomeAccepted:
-		s.proven = true
+		if !s.proven {
+			s.proven = true
+			close(s.works)
+		}
 		if b != nil && b.pause > 0 {
 			s.log().Info("a vendor takes notifications again", "origin", lane)
 		}
