@@ -31,7 +31,7 @@ type world struct {
 	credential crier.Credential
 }
 
-func newWorld(t *testing.T, o apnssim.Options) *world {
+func newWorld(t testing.TB, o apnssim.Options) *world {
 	t.Helper()
 	key, p8, err := apnssim.NewKey("KEY1234567", "TEAM123456")
 	if err != nil {
@@ -53,7 +53,7 @@ func newWorld(t *testing.T, o apnssim.Options) *world {
 	}}
 }
 
-func (w *world) sender(t *testing.T, o apns.Options) *apns.Sender {
+func (w *world) sender(t testing.TB, o apns.Options) *apns.Sender {
 	t.Helper()
 	if o.Endpoint == "" {
 		o.Endpoint = w.URL()
