@@ -51,6 +51,8 @@ type stream struct {
 	id   uint32
 	req  request
 	gone chan struct{} // closed when the client takes it back
+	// decided is whether the notification may have been shown already. Guarded by the connection's mu.
+	decided bool
 }
 
 // serve speaks with one client until the connection ends.
@@ -295,10 +297,24 @@ func (c *conn) answer(st *stream) {
 		_ = c.reset(st.id, http2.ErrCodeInternal)
 	case f.GoAway:
 		c.server.journal.add(record{Time: c.server.now(), Token: st.req.token(), Fault: "goaway", Reason: f.Reason})
+		c.mu.Lock()
+		c.dropLocked(st.id)
+		c.mu.Unlock()
 		c.goAway(st.id-1, f.Reason)
 	default:
-		c.reply(st, c.server.decide(c, &st.req, f))
+		if c.begin(st) {
+			c.reply(st, c.server.decide(c, &st.req, f))
+		}
 	}
+}
+
+// begin reports whether a request is still to be answered. From here on a GOAWAY does not leave it out.
+func (c *conn) begin(st *stream) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, open := c.streams[st.id]
+	st.decided = open
+	return open
 }
 
 // sleep waits; ok is false when the client went away in the meantime.
@@ -325,12 +341,18 @@ func (c *conn) reset(id uint32, code http2.ErrCode) error {
 	return err
 }
 
-// goAway drops the streams above last and closes when the others are answered.
+// goAway drops the streams above last and closes when the others are answered. Later ones that are decided are not dropped: a
+// stream that the frame leaves out has not been worked on (RFC 9113, 6.8), and its notification is sent again.
 func (c *conn) goAway(last uint32, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
 		return
+	}
+	for id, st := range c.streams {
+		if st.decided {
+			last = max(last, id)
+		}
 	}
 	c.lastKept = min(last, c.highest)
 	var debug []byte
