@@ -81,7 +81,7 @@ func Markdown(w io.Writer, cfg Config, results []Result) error {
 - **Vendors**: the server and `+"`crier apns-sim`"+` are two processes on loopback, with TLS; each account has one device and no connection. A push
   is timed from the REST call until the log has that APNs took the last, as the funnel tells it. The raw limit: goroutines, as many as notifications are
   under way in the server, push with apns2 over its own HTTP/2 transport to the same simulator from another process. In turn, 5 rounds, medians. The
-  server was started anew after the devices had been registered; memory is the most that was resident in the rounds, less what was before. Pushes to one
+  server was started anew after the devices had been registered; memory is the most that was resident in a round, less what was before it. Pushes to one
   who is connected go one after another, 20 ms apart; a chunk's time is that of 64 notifications in each of the 64 partitions.
 - Connections against the bare library also: `+"`go test -bench . ./http/gateway`"+`.
 `)

@@ -234,10 +234,6 @@ type broadcaster struct {
 
 func (b *broadcaster) measure(ctx context.Context) ([]Result, error) {
 	time.Sleep(10 * time.Second) // sessions have their time to come back before vendors are told
-	before, err := residentBytes(b.node.pid)
-	if err != nil {
-		return nil, err
-	}
 	tokens := make([]string, b.cfg.Devices)
 	for i := range tokens {
 		tokens[i] = deviceToken(i)
@@ -245,9 +241,13 @@ func (b *broadcaster) measure(ctx context.Context) ([]Result, error) {
 	options := apns.Options{Endpoint: b.sim.url, RootCAs: b.sim.roots, Concurrency: vendors.DefaultConcurrency}
 	body := []byte(`{"aps":{"alert":"` + vendorText + `"}}`)
 	var raws, rates, ratios []float64
-	var most int64
+	var extra []float64 // memory
 	for round := range vendorRounds {
 		raw, err := apns.MeasureRaw(ctx, b.sim.credential, options, tokens, body)
+		if err != nil {
+			return nil, err
+		}
+		before, err := residentBytes(b.node.pid)
 		if err != nil {
 			return nil, err
 		}
@@ -255,8 +255,8 @@ func (b *broadcaster) measure(ctx context.Context) ([]Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(b.cfg.Out, "  round %d: %.0f of %.0f notifications/s, %d MB resident\n", round+1, rate, raw, memory>>20)
-		raws, rates, ratios, most = append(raws, raw), append(rates, rate), append(ratios, rate/raw), max(most, memory)
+		fmt.Fprintf(b.cfg.Out, "  round %d: %.0f of %.0f notifications/s, from %d MB to %d MB resident\n", round+1, rate, raw, before>>20, memory>>20)
+		raws, rates, ratios, extra = append(raws, raw), append(rates, rate), append(ratios, rate/raw), append(extra, float64(memory-before)/(1<<20))
 	}
 	online, err := b.measureOnline(ctx)
 	return append([]Result{
@@ -266,8 +266,8 @@ func (b *broadcaster) measure(ctx context.Context) ([]Result, error) {
 			Ratio: fmt.Sprintf("%.2f", median(ratios)), Goal: "0.7 or more",
 		},
 		{
-			Name:  fmt.Sprintf("resident memory that pushes to %d devices take", b.cfg.Devices),
-			Value: fmt.Sprintf("%d MB", (most-before)>>20), Limit: "-", Ratio: "-", Goal: "200 MB or less",
+			Name:  fmt.Sprintf("resident memory that a push to %d devices takes: the first, and the %d after it", b.cfg.Devices, vendorRounds-1),
+			Value: fmt.Sprintf("%.0f MB, %.0f MB each", extra[0], median(extra[1:])), Limit: "-", Ratio: "-", Goal: "200 MB or less",
 		},
 	}, online...), err
 }
@@ -281,16 +281,15 @@ func (b *broadcaster) broadcast(ctx context.Context) (perSecond float64, memory 
 		return 0, 0, err
 	}
 	for ; time.Since(started) < notifyWithin; time.Sleep(20 * time.Millisecond) {
-		resident, err := residentBytes(b.node.pid)
-		if err != nil {
-			return 0, 0, err
+		resident, failed := residentBytes(b.node.pid)
+		if failed != nil {
+			return 0, 0, failed
 		}
 		memory = max(memory, resident)
 		var answer struct{ Funnel *crier.Funnel }
-		if err := b.operator.call(ctx, http.MethodGet, "/v1/tasks/"+string(task), nil, &answer); err != nil {
-			return 0, 0, err
-		}
+		err = b.operator.call(ctx, http.MethodGet, "/v1/tasks/"+string(task), nil, &answer)
 		switch f := answer.Funnel; {
+		case err != nil: // a node under load may say 503, try again
 		case f == nil || f.Vendor.Accepted < uint64(b.cfg.Devices) && len(f.Vendor.Failed) == 0:
 		case len(f.Vendor.Failed) > 0:
 			return 0, 0, fmt.Errorf("notifications failed: %v", f.Vendor.Failed)
@@ -298,7 +297,7 @@ func (b *broadcaster) broadcast(ctx context.Context) (perSecond float64, memory 
 			return float64(b.cfg.Devices) / time.Since(started).Seconds(), memory, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("not everybody was notified within %v", notifyWithin)
+	return 0, 0, errors.Join(fmt.Errorf("not everybody was notified within %v", notifyWithin), err)
 }
 
 // measureOnline times pushes to somebody who is connected, without a broadcast and during one.
