@@ -104,9 +104,7 @@ func FromMessage(m *crier.Message) *typesv1.Message {
 		From: string(m.From), NoVendor: m.Offline.NoVendor, Title: m.Offline.Title,
 		Desc: m.Offline.Desc, Ext: m.Offline.Ext, OfflineRaw: m.Offline.Raw,
 	}
-	for _, e := range m.Elements {
-		p.Elements = append(p.Elements, &typesv1.Element{Type: string(e.Type), Content: e.Content})
-	}
+	p.Elements = fromElements(m.Elements)
 	return p
 }
 
@@ -118,9 +116,7 @@ func ToMessage(p *typesv1.Message) crier.Message {
 			NoVendor: p.GetNoVendor(), Title: p.GetTitle(), Desc: p.GetDesc(), Ext: p.GetExt(), Raw: p.GetOfflineRaw(),
 		},
 	}
-	for _, e := range p.GetElements() {
-		m.Elements = append(m.Elements, crier.Element{Type: crier.ElementType(e.GetType()), Content: e.GetContent()})
-	}
+	m.Elements = toElements(p.GetElements())
 	return m
 }
 
@@ -156,6 +152,22 @@ func ToReport(p *typesv1.Report) crier.Report {
 		Task: crier.TaskID(p.GetTask()), Status: crier.Status(p.GetStatus()), Started: toTime(p.GetStartedMs()),
 		Finished: p.GetFinished(), Total: p.GetTotal(),
 	}
+}
+
+func fromElements(elements []crier.Element) []*typesv1.Element {
+	var p []*typesv1.Element
+	for _, e := range elements {
+		p = append(p, &typesv1.Element{Type: string(e.Type), Content: e.Content})
+	}
+	return p
+}
+
+func toElements(p []*typesv1.Element) []crier.Element {
+	var elements []crier.Element
+	for _, e := range p {
+		elements = append(elements, crier.Element{Type: crier.ElementType(e.GetType()), Content: e.GetContent()})
+	}
+	return elements
 }
 
 // fromTime returns Unix milliseconds, 0 for the zero time.
