@@ -30,7 +30,7 @@ type runCampaign struct{ campaign *crier.Campaign }
 
 // appProps makes the actor that accepts the pushes of one app.
 func appProps(d Deps, parent *actor.PID) *actor.Props {
-	return actor.PropsFromProducer(func() actor.Actor { return &app{Deps: d, parent: parent} })
+	return crossingProps(d.Metrics, func() actor.Actor { return &app{Deps: d, parent: parent} })
 }
 
 // app accepts the pushes of one app. What it decides, it decides by one
@@ -64,7 +64,7 @@ func (a *app) onPush(ctx actor.Context, req *crier.PushRequest) {
 		ctx.Respond(failed{crier.Errorf(crier.CodePushOff, "push is not enabled for app %d", req.App)})
 		return
 	}
-	sender, root, limits := ctx.Sender(), ctx.ActorSystem().Root, settings.Limits
+	sender, root, limits := ctx.Sender(), outboxOf(ctx.ActorSystem()), settings.Limits
 	a.commands.Go(func() {
 		c, cancel := context.WithTimeout(context.Background(), commandTimeout)
 		defer cancel()
@@ -84,7 +84,7 @@ func (a *app) onPush(ctx actor.Context, req *crier.PushRequest) {
 
 // campaignProps makes the actor that drives a campaign.
 func campaignProps(d Deps, c *crier.Campaign) *actor.Props {
-	return actor.PropsFromProducer(func() actor.Actor {
+	return crossingProps(d.Metrics, func() actor.Actor {
 		return &campaign{Deps: d, campaign: c, log: d.Logger.With("component", "actors", "task", c.Task.String())}
 	})
 }

@@ -17,7 +17,7 @@ const appID crier.AppID = 1400000001
 
 func TestMain(m *testing.M) {
 	// protoactor's throttle of dead letters ends by itself, up to a second after the last one.
-	goleak.VerifyTestMain(m,
+	goleak.VerifyTestMain(closing{m},
 		goleak.IgnoreTopFunction("github.com/asynkron/protoactor-go/actor.NewDeadLetter.NewThrottle.func4.1"))
 }
 

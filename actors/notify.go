@@ -75,7 +75,7 @@ type notifier struct {
 	Deps
 	campaign  *crier.Campaign
 	partition *actor.PID
-	root      *actor.RootContext
+	root      outbox
 	log       *slog.Logger
 	unsure    map[uint32]*unsure // accounts of which something is to be tried again
 	badgeSet  *int               // what the message sets badges to; nil: it adds

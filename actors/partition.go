@@ -58,7 +58,7 @@ type Deps struct {
 // PartitionProps makes the actor of a partition. It is the router of every
 // actor that lives in the partition.
 func PartitionProps(d Deps) *actor.Props {
-	return actor.PropsFromProducer(func() actor.Actor { return newPartition(d) })
+	return crossingProps(d.Metrics, func() actor.Actor { return newPartition(d) })
 }
 
 // partition is the actor of one partition on its leader. It never blocks: commands
@@ -66,7 +66,7 @@ func PartitionProps(d Deps) *actor.Props {
 type partition struct {
 	Deps
 	log       *slog.Logger
-	root      *actor.RootContext
+	root      outbox
 	self      *actor.PID
 	users     map[userKey]*actor.PID
 	present   map[userKey]*sessionsChanged                // accounts with sessions
@@ -201,7 +201,7 @@ func unknownMessage(ctx actor.Context, m *Metrics) {
 
 // onStarted takes up the campaigns that the leader before left unfinished.
 func (p *partition) onStarted(ctx actor.Context) {
-	p.root, p.self = ctx.ActorSystem().Root, ctx.Self()
+	p.root, p.self = outboxOf(ctx.ActorSystem()), ctx.Self()
 	p.after(sweepEvery, sweepTick{})
 	campaigns, err := p.Replica.Unfinished()
 	if err != nil {

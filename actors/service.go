@@ -172,8 +172,8 @@ func (s *Service) Connect(ctx context.Context, login crier.Login, conn crier.Con
 	if login.Session == "" {
 		login.Session = crier.SessionID(uuid.NewString())
 	}
-	root := s.actors.Root
-	pid := root.Spawn(actor.PropsFromProducer(func() actor.Actor {
+	root := outboxOf(s.actors)
+	pid := root.Spawn(crossingProps(s.metrics, func() actor.Actor {
 		return &session{service: s, dir: s.dir, metrics: s.metrics, log: s.log, login: login, conn: conn}
 	}))
 	answer, err := s.dir.Request(ctx, crier.KindUser, crier.UserIdentity(login.App, login.User), attachSession{login: login, session: pid})

@@ -267,7 +267,7 @@ func (s *session) onReattached(ctx actor.Context, m reattached) {
 
 // sessionHandle is what the gateway holds of a session. It implements crier.Session.
 type sessionHandle struct {
-	root *actor.RootContext
+	root outbox
 	pid  *actor.PID
 	id   crier.SessionID
 }

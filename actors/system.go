@@ -9,7 +9,7 @@ import (
 
 // SystemProps makes the actor of the system group: it changes apps.
 func SystemProps(s SystemReplica, m *Metrics) *actor.Props {
-	return actor.PropsFromProducer(func() actor.Actor { return &system{replica: s, metrics: m} })
+	return crossingProps(m, func() actor.Actor { return &system{replica: s, metrics: m} })
 }
 
 // system is the actor of the system group on its leader.
@@ -37,7 +37,7 @@ func (s *system) Receive(ctx actor.Context) {
 
 // command runs one beside the actor and answers the sender.
 func (s *system) command(ctx actor.Context, call func(context.Context) error) {
-	sender, root := ctx.Sender(), ctx.ActorSystem().Root
+	sender, root := ctx.Sender(), outboxOf(ctx.ActorSystem())
 	s.commands.Go(func() {
 		c, cancel := context.WithTimeout(context.Background(), commandTimeout)
 		defer cancel()

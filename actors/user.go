@@ -26,7 +26,7 @@ const (
 )
 
 func userProps(d Deps, key userKey, parent *actor.PID) *actor.Props {
-	return actor.PropsFromProducer(func() actor.Actor {
+	return crossingProps(d.Metrics, func() actor.Actor {
 		return &user{Deps: d, key: key, parent: parent}
 	})
 }
