@@ -4,7 +4,7 @@ FUZZTIME ?= 5s
 RACE := . ./actors/... ./client/... ./cluster/... ./http/... ./internal/... ./persistence/... ./usersig/... ./vendors/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test race lint proto fuzz bench
+.PHONY: help build run demo cluster test race lint proto fuzz bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ run: build ## build and run a node with a demo app, in ./data
 
 demo: build ## play the stories against the node of `make run`, and judge who got what
 	bin/crier demo
+
+cluster: build ## run three nodes on this machine, in ./data-1 to ./data-3; Ctrl-C stops them
+	tools/cluster bin/crier
 
 test: ## run every test
 	go test -timeout 15m ./...

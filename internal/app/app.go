@@ -139,7 +139,9 @@ func storageConfig(cfg *config.Config, log *slog.Logger) persistence.Config {
 
 func clusterConfig(cfg *config.Config) cluster.Config {
 	return cluster.Config{
-		GossipListen: cfg.Cluster.GossipListen, ActorListen: cfg.Cluster.ActorListen, HeartbeatTimeout: cfg.Cluster.Heartbeat,
+		Name: cfg.Cluster.Name, Replicas: cfg.Cluster.Replicas, Expect: cfg.Cluster.BootstrapExpect, Join: cfg.Cluster.Join,
+		GossipListen: cfg.Cluster.GossipListen, ActorListen: cfg.Cluster.ActorListen, RaftListen: cfg.Cluster.RaftListen,
+		HeartbeatTimeout: cfg.Cluster.Heartbeat, Codec: actors.Codec{},
 	}
 }
 

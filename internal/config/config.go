@@ -89,10 +89,15 @@ type Vendors struct {
 
 // Cluster is the node's part in the cluster. A single node is a cluster of one.
 type Cluster struct {
-	Partitions   int           `yaml:"partitions" help:"number of partitions of a new data directory; fixed for ever"`
-	GossipListen string        `yaml:"gossip_listen" help:"host:port of gossip"`
-	ActorListen  string        `yaml:"actor_listen" help:"host:port of the actor system"`
-	Heartbeat    time.Duration `yaml:"heartbeat" help:"heartbeat and election timeout of raft"`
+	Name            string        `yaml:"name" help:"of the cluster; nodes of another are turned away"`
+	Partitions      int           `yaml:"partitions" help:"number of partitions of a new data directory; fixed for ever"`
+	Replicas        int           `yaml:"replicas" help:"nodes that keep each partition, where there are as many; fixed when the cluster is formed"`
+	BootstrapExpect int           `yaml:"bootstrap_expect" help:"nodes that form a new cluster together; 1: this node by itself"`
+	Join            []string      `yaml:"join" help:"host:port of the gossip of other nodes"`
+	GossipListen    string        `yaml:"gossip_listen" help:"host:port of gossip"`
+	ActorListen     string        `yaml:"actor_listen" help:"host:port of the actor system"`
+	RaftListen      string        `yaml:"raft_listen" help:"host:port of raft"`
+	Heartbeat       time.Duration `yaml:"heartbeat" help:"heartbeat and election timeout of raft"`
 }
 
 // Storage is the disk.
@@ -117,7 +122,8 @@ func Default() *Config {
 		},
 		Vendors: Vendors{Concurrency: 1000},
 		Cluster: Cluster{
-			Partitions: crier.DefaultPartitions, GossipListen: "127.0.0.1:0", ActorListen: "127.0.0.1:0", Heartbeat: time.Second,
+			Name: "crier", Partitions: crier.DefaultPartitions, Replicas: 3, BootstrapExpect: 1, Join: []string{},
+			GossipListen: "127.0.0.1:0", ActorListen: "127.0.0.1:0", RaftListen: "127.0.0.1:0", Heartbeat: time.Second,
 		},
 		Storage: Storage{MinFreeDisk: 512},
 		Log:     Log{Level: "info", Format: "text"},
@@ -277,6 +283,11 @@ func (c *Config) Validate() error {
 	must(isAddress(c.HTTP.Listen), "http.listen", "must be host:port, the port 0 to 65535")
 	must(isAddress(c.Cluster.GossipListen), "cluster.gossip_listen", "must be host:port, the port 0 to 65535")
 	must(isAddress(c.Cluster.ActorListen), "cluster.actor_listen", "must be host:port, the port 0 to 65535")
+	must(isAddress(c.Cluster.RaftListen), "cluster.raft_listen", "must be host:port, the port 0 to 65535")
+	must(!slices.ContainsFunc(c.Cluster.Join, func(a string) bool { return !isAddress(a) }), "cluster.join", "must be a list of host:port")
+	must(c.Cluster.Name != "" && len(c.Cluster.Name) <= 64, "cluster.name", "must have 1 to 64 characters")
+	must(c.Cluster.Replicas >= 1 && c.Cluster.Replicas <= 7, "cluster.replicas", "must be 1 to 7")
+	must(c.Cluster.BootstrapExpect >= 1 && c.Cluster.BootstrapExpect <= 7, "cluster.bootstrap_expect", "must be 1 to 7")
 	for _, proxy := range c.HTTP.TrustedProxies {
 		must(isProxy(proxy), "http.trusted_proxies", fmt.Sprintf("%q is neither an IP address nor a CIDR", proxy))
 	}

@@ -1,0 +1,371 @@
+// Package cluster_test runs three real processes as a cluster, kills each of them in turn with kill -9 while accounts are
+// changed and pushes sent, and checks that what was acknowledged is there and that every push reaches everybody once.
+package cluster_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/client"
+)
+
+const (
+	nodes    = 3
+	accounts = 200
+	perNode  = 5 // receivers that are connected to each node
+	writers  = 4
+	patience = time.Minute
+	token    = "the token of the operator"
+	appID    = crier.AppID(1400000001)
+)
+
+// node is one process: one data directory, the same addresses, many lives.
+type node struct {
+	t       *testing.T
+	args    []string
+	bin     string
+	address string
+	log     bytes.Buffer // of all lives
+	process *exec.Cmd
+	alive   atomic.Bool
+}
+
+func freeAddresses(t *testing.T, n int) (all []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		all = append(all, l.Addr().String())
+	}
+	return all
+}
+
+// launch starts the process.
+func (n *node) launch() {
+	n.t.Helper()
+	n.process = exec.Command(n.bin, n.args...)
+	n.process.Stdout, n.process.Stderr = &n.log, &n.log
+	if err := n.process.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// waitReady waits until the node serves and knows a leader of every partition.
+func (n *node) waitReady() {
+	n.t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get("http://" + n.address + "/readyz")
+		if err != nil {
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			n.alive.Store(true)
+			return
+		}
+	}
+	n.t.Fatalf("not ready within %v", patience)
+}
+
+// kill is kill -9.
+func (n *node) kill() {
+	n.alive.Store(false)
+	if n.process == nil {
+		return
+	}
+	if err := n.process.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		n.t.Error(err)
+	}
+	_ = n.process.Wait() // says that it was killed
+	n.process = nil
+}
+
+// cluster is three nodes and an app.
+type cluster struct {
+	t     *testing.T
+	nodes []*node
+	key   string
+}
+
+func start(t *testing.T) *cluster {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "crier")
+	if out, err := exec.Command("go", "build", "-o", bin, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	c := &cluster{t: t}
+	at := freeAddresses(t, 4*nodes)
+	gossip := at[:nodes]
+	for i := range nodes {
+		c.nodes = append(c.nodes, &node{t: t, bin: bin, address: at[nodes+i], args: []string{
+			"serve", "--data-dir", t.TempDir(), "--http-listen", at[nodes+i], "--cluster-gossip-listen", gossip[i],
+			"--cluster-raft-listen", at[2*nodes+i], "--cluster-actor-listen", at[3*nodes+i], "--cluster-partitions", "16",
+			"--cluster-bootstrap-expect", fmt.Sprint(nodes), "--cluster-join", strings.Join(gossip, ","),
+			"--operator-token", token, "--storage-min-free-disk", "1", "--log-level", "info",
+		}})
+	}
+	t.Cleanup(func() {
+		for i, n := range c.nodes {
+			n.kill()
+			if t.Failed() {
+				t.Logf("node %d printed:\n%s", i, n.log.String())
+			}
+		}
+	})
+	for _, n := range c.nodes {
+		n.launch()
+	}
+	for _, n := range c.nodes {
+		n.waitReady()
+	}
+	c.createApp()
+	return c
+}
+
+func (c *cluster) createApp() {
+	c.t.Helper()
+	body := fmt.Sprintf(`{"id":%d,"limits":{"push_interval":0,"pushes_per_day":0,"calls_per_second":0,"kept_pushes":0}}`, appID)
+	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, "http://"+c.nodes[0].address+"/v1/apps", strings.NewReader(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var made struct{ Key string }
+	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || resp.StatusCode != http.StatusCreated {
+		c.t.Fatalf("make the app: %s, %v", resp.Status, err)
+	}
+	c.key = made.Key
+}
+
+// client returns a client of one node.
+func (c *cluster) client(i int) *client.Client {
+	cl, err := client.New("http://"+c.nodes[i].address, appID, "administrator", client.SecretKey(c.key))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return cl
+}
+
+// any calls f with clients of nodes that are alive, until one call has succeeded.
+func (c *cluster) any(what string, f func(*client.Client) error) {
+	c.t.Helper()
+	var last error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if i := rand.IntN(nodes); c.nodes[i].alive.Load() {
+			if last = f(c.client(i)); last == nil {
+				return
+			}
+		}
+	}
+	c.t.Errorf("%s: not within %v: %v", what, patience, last)
+}
+
+func name(i int) crier.UserID { return crier.UserID(fmt.Sprintf("user%03d", i)) }
+
+// receiver is one connected account: what its SDK has shown, in order.
+type receiver struct {
+	mu    sync.Mutex
+	shown []crier.TaskID
+}
+
+func (c *cluster) listen(ctx context.Context, wg *sync.WaitGroup, i int) *receiver {
+	r := new(receiver)
+	cfg := client.ListenConfig{
+		URL: "http://" + c.nodes[i%nodes].address, SDKAppID: appID, UserID: name(i), UserSig: client.SecretKey(c.key),
+		OnMessage: func(_ context.Context, m *client.Message) error {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.shown = append(r.shown, m.Task)
+			return nil
+		},
+	}
+	wg.Go(func() {
+		if err := client.Listen(ctx, cfg); err != nil && ctx.Err() == nil {
+			c.t.Errorf("receiver %d: %v", i, err)
+		}
+	})
+	return r
+}
+
+// load changes accounts and pushes until it is told to stop.
+type load struct {
+	mu     sync.Mutex
+	counts map[crier.UserID]int // acknowledged
+	tasks  []crier.TaskID       // acknowledged, in order
+}
+
+func (c *cluster) write(ctx context.Context, l *load, w int) {
+	for n := 1; ctx.Err() == nil; n++ {
+		u := name(w*accounts/writers + n%(accounts/writers))
+		c.any("write", func(cl *client.Client) error {
+			return cl.SetAttrs(c.t.Context(), map[crier.UserID]map[string]string{u: {"count": fmt.Sprint(n)}})
+		})
+		l.mu.Lock()
+		l.counts[u] = n
+		l.mu.Unlock()
+	}
+}
+
+func (c *cluster) push(ctx context.Context, l *load) {
+	for random := uint32(1); ctx.Err() == nil; random++ {
+		var task crier.TaskID
+		c.any("push", func(cl *client.Client) (err error) {
+			task, err = cl.Push(c.t.Context(), client.Push{Text: fmt.Sprint("push ", random), Random: random, LifeTime: time.Hour})
+			if errors.Is(err, crier.CodePushRepeated) && task != "" {
+				return nil // the first attempt had come through
+			}
+			return err
+		})
+		l.mu.Lock()
+		l.tasks = append(l.tasks, task)
+		l.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func TestEachNodeIsKilledInTurn(t *testing.T) {
+	c := start(t)
+	c.any("the app is known everywhere", func(*client.Client) error {
+		for i := range nodes {
+			if _, err := c.client(i).AttrNames(t.Context()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	c.any("names", func(cl *client.Client) error { return cl.SetAttrNames(t.Context(), map[int]string{0: "count"}) })
+	for from := 0; from < accounts; from += 100 {
+		var users []crier.UserID
+		for i := from; i < from+100; i++ {
+			users = append(users, name(i))
+		}
+		c.any("import", func(cl *client.Client) error { return cl.Import(t.Context(), users...) })
+	}
+	listening, silence := context.WithCancel(t.Context())
+	defer silence()
+	var ears sync.WaitGroup
+	var receivers []*receiver
+	for i := range nodes * perNode {
+		receivers = append(receivers, c.listen(listening, &ears, i))
+	}
+	l := &load{counts: make(map[crier.UserID]int)}
+	loading, enough := context.WithCancel(t.Context())
+	defer enough()
+	var hands sync.WaitGroup
+	for w := range writers {
+		hands.Go(func() { c.write(loading, l, w) })
+	}
+	hands.Go(func() { c.push(loading, l) })
+	for i, n := range c.nodes {
+		time.Sleep(2 * time.Second) // of load
+		n.kill()
+		died := time.Now()
+		time.Sleep(5 * time.Second) // of load without it
+		n.launch()
+		n.waitReady()
+		t.Logf("node %d was away for %v", i, time.Since(died).Round(time.Millisecond))
+	}
+	time.Sleep(2 * time.Second)
+	enough()
+	hands.Wait()
+	c.check(l, receivers)
+	silence()
+	ears.Wait()
+}
+
+// check holds what was acknowledged against what is there.
+func (c *cluster) check(l *load, receivers []*receiver) {
+	c.t.Helper()
+	for i := range nodes {
+		for u, want := range l.counts {
+			attrs, err := c.client(i).Attrs(c.t.Context(), u)
+			if err != nil {
+				c.t.Fatalf("node %d: read %s: %v", i, u, err)
+			}
+			if got := attrs[u]["count"]; got != fmt.Sprint(want) {
+				c.t.Errorf("node %d says that %s has count %q, %d was acknowledged", i, u, got, want)
+			}
+		}
+	}
+	eventually(c.t, "every push is done, for everybody", func() error {
+		for from := 0; from < len(l.tasks); from += crier.MaxReportTasks {
+			reports, err := c.client(0).Report(c.t.Context(), l.tasks[from:min(from+crier.MaxReportTasks, len(l.tasks))]...)
+			if err != nil {
+				return err
+			}
+			for _, r := range reports {
+				if r.Status != crier.StatusDone || r.Total != accounts {
+					return fmt.Errorf("%+v", r)
+				}
+			}
+		}
+		return nil
+	})
+	for i, r := range receivers {
+		eventually(c.t, fmt.Sprint("receiver ", i, " has every push"), func() error {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if len(r.shown) < len(l.tasks) {
+				return fmt.Errorf("%d of %d", len(r.shown), len(l.tasks))
+			}
+			return nil
+		})
+		r.mu.Lock()
+		if !slices.Equal(r.shown, l.tasks) {
+			c.t.Errorf("receiver %d was shown %d messages, once and in order are %d: %v", i, len(r.shown), len(l.tasks), firstDifference(r.shown, l.tasks))
+		}
+		r.mu.Unlock()
+	}
+	changes := 0
+	for _, n := range l.counts {
+		changes += n
+	}
+	c.t.Logf("%d accounts changed, %d pushes to %d receivers", len(l.counts), len(l.tasks), len(receivers))
+}
+
+func firstDifference(a, b []crier.TaskID) string {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return fmt.Sprintf("at %d, %s in the place of %s", i, a[i], b[i])
+		}
+	}
+	return "one is longer"
+}
+
+func eventually(t *testing.T, what string, f func() error) {
+	t.Helper()
+	var last error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if last = f(); last == nil {
+			return
+		}
+	}
+	t.Errorf("%s: not within %v: %v", what, patience, last)
+}
