@@ -27,7 +27,7 @@ type Config struct {
 	ActorListen      string        // host:port of the actor system; default 127.0.0.1:0
 	RaftListen       string        // host:port of raft; default 127.0.0.1:0
 	GossipKey        []byte        // encrypts gossip: 16, 24 or 32 bytes; nil: in the clear
-	TLS              *tls.Config   // of raft, see transport.Config; nil: plain TCP
+	TLS              *tls.Config   // of raft and actors, see transport.Config; its ServerName is in every node's certificate. nil: plain TCP
 	HeartbeatTimeout time.Duration // of raft, also its election timeout; default 1 s
 	CommitTimeout    time.Duration // of raft; default 500 ms
 	Dial             transport.Dialer
@@ -70,6 +70,9 @@ func (c *Config) Validate() error {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			bad("Join must have host:port: %w", err)
 		}
+	}
+	if c.TLS != nil && c.TLS.ServerName == "" {
+		bad("TLS has no ServerName, the name that the certificates of all nodes share")
 	}
 	if n := len(c.GossipKey); n != 0 && n != 16 && n != 24 && n != 32 {
 		bad("GossipKey has %d bytes, it must have 16, 24 or 32", n)

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,9 @@ import (
 	"github.com/asynkron/protoactor-go/cluster"
 	"github.com/asynkron/protoactor-go/remote"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/cluster/transport"
@@ -26,6 +30,9 @@ const (
 	barrierTimeout = time.Minute
 	// startersAtOnce is how many groups start at a time: a start is a few synced writes.
 	startersAtOnce = 16
+	// packetMost bounds what actors of different nodes send one another at a time, in bytes: a batch of protoactor counts as one, and
+	// over gRPC's 4 MB it would be lost without a word.
+	packetMost = 64 << 20
 	// neverGossip is protoactor's gossip interval.
 	neverGossip = 24 * 365 * time.Hour
 	// endpointQueue is protoactor's queue to another node; its default allocates 16 MB each.
@@ -150,7 +157,8 @@ func (n *Node) openActors() error {
 	n.system = actor.NewActorSystemWithConfig(actor.Configure(
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger })))
 	n.provider = &provider{started: make(chan struct{})}
-	rc := remote.Configure(host, port, remote.WithEndpointWriterQueueSize(endpointQueue))
+	rc := remote.Configure(host, port, remote.WithEndpointWriterQueueSize(endpointQueue),
+		remote.WithServerOptions(n.serverOptions()...), remote.WithDialOptions(n.dialOptions()...))
 	pc := cluster.Configure(n.cfg.Name, n.provider, lookup{n}, rc)
 	// memberlist gossips. protoactor's own tells nothing more, has data races between its actor and its connections, and
 	// locks a node out for ever that it has not heard of for 20 s.
@@ -162,6 +170,29 @@ func (n *Node) openActors() error {
 	n.watchers.Go(n.cluster.StartMember) // sleeps a second after it has started
 	<-n.provider.started
 	return nil
+}
+
+// serverOptions are those of the actors' listener: with TLS, only nodes with a certificate of the CA get in.
+func (n *Node) serverOptions() []grpc.ServerOption {
+	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(packetMost)}
+	if n.cfg.TLS != nil {
+		server := n.cfg.TLS.Clone()
+		server.ClientAuth = tls.RequireAndVerifyClientCert
+		options = append(options, grpc.Creds(credentials.NewTLS(server)))
+	}
+	return options
+}
+
+// dialOptions are those of connections to the actors of other nodes.
+func (n *Node) dialOptions() []grpc.DialOption {
+	secure := insecure.NewCredentials()
+	if n.cfg.TLS != nil {
+		secure = credentials.NewTLS(n.cfg.TLS.Clone())
+	}
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(secure),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(packetMost), grpc.MaxCallSendMsgSize(packetMost)),
+	}
 }
 
 // openGroups starts the groups, several at a time, and watches their leaders.

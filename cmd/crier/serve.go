@@ -82,7 +82,7 @@ func newConfig() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for _, secret := range []*string{&cfg.Operator.Token, &cfg.Vendors.Key} {
+			for _, secret := range []*string{&cfg.Operator.Token, &cfg.Vendors.Key, &cfg.Cluster.GossipKey} {
 				if *secret != "" {
 					*secret = "(secret)"
 				}

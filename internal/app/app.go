@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/actors"
 	"github.com/crier-im/crier/cluster"
+	"github.com/crier-im/crier/cluster/transport"
 	crierhttp "github.com/crier-im/crier/http"
 	"github.com/crier-im/crier/http/gateway"
 	"github.com/crier-im/crier/http/operator"
@@ -73,7 +75,11 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 		return err
 	}
 	defer pool.Close()
-	core, err := OpenCore(ctx, storageConfig(cfg, opts.Logger), clusterConfig(cfg), pool, registry, opts.Logger)
+	node, err := clusterConfig(cfg)
+	if err != nil {
+		return err
+	}
+	core, err := OpenCore(ctx, storageConfig(cfg, opts.Logger), node, pool, registry, opts.Logger)
 	if err != nil {
 		return err
 	}
@@ -137,12 +143,20 @@ func storageConfig(cfg *config.Config, log *slog.Logger) persistence.Config {
 	}
 }
 
-func clusterConfig(cfg *config.Config) cluster.Config {
-	return cluster.Config{
-		Name: cfg.Cluster.Name, Replicas: cfg.Cluster.Replicas, Expect: cfg.Cluster.BootstrapExpect, Join: cfg.Cluster.Join,
-		GossipListen: cfg.Cluster.GossipListen, ActorListen: cfg.Cluster.ActorListen, RaftListen: cfg.Cluster.RaftListen,
-		HeartbeatTimeout: cfg.Cluster.Heartbeat, Codec: actors.Codec{},
+func clusterConfig(cfg *config.Config) (cluster.Config, error) {
+	c := &cfg.Cluster
+	key, err := hex.DecodeString(c.GossipKey)
+	if err != nil {
+		return cluster.Config{}, fmt.Errorf("cluster.gossip_key: %w", err)
 	}
+	node := cluster.Config{
+		Name: c.Name, Replicas: c.Replicas, Expect: c.BootstrapExpect, Join: c.Join, GossipListen: c.GossipListen,
+		ActorListen: c.ActorListen, RaftListen: c.RaftListen, GossipKey: key, HeartbeatTimeout: c.Heartbeat, Codec: actors.Codec{},
+	}
+	if c.TLSCA != "" {
+		node.TLS, err = transport.LoadTLS(c.TLSCA, c.TLSCert, c.TLSKey, c.TLSServerName)
+	}
+	return node, err
 }
 
 // openPool opens what sends notifications. It comes before the core, which sends with it until it is closed.

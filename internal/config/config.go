@@ -97,6 +97,11 @@ type Cluster struct {
 	GossipListen    string        `yaml:"gossip_listen" help:"host:port of gossip"`
 	ActorListen     string        `yaml:"actor_listen" help:"host:port of the actor system"`
 	RaftListen      string        `yaml:"raft_listen" help:"host:port of raft"`
+	GossipKey       string        `yaml:"gossip_key" help:"encrypts gossip: 64 hexadecimal digits, the same on all nodes; empty: in the clear"`
+	TLSCA           string        `yaml:"tls_ca" help:"PEM file of the CA of the nodes (crier tls ca); empty: what nodes tell one another is in the clear"`
+	TLSCert         string        `yaml:"tls_cert" help:"PEM file of this node's certificate (crier tls cert); a changed file is taken up without a restart"`
+	TLSKey          string        `yaml:"tls_key" help:"PEM file of its key"`
+	TLSServerName   string        `yaml:"tls_server_name" help:"the name that the certificates of all nodes share"`
 	Heartbeat       time.Duration `yaml:"heartbeat" help:"heartbeat and election timeout of raft"`
 }
 
@@ -123,7 +128,8 @@ func Default() *Config {
 		Vendors: Vendors{Concurrency: 1000},
 		Cluster: Cluster{
 			Name: "crier", Partitions: crier.DefaultPartitions, Replicas: 3, BootstrapExpect: 1, Join: []string{},
-			GossipListen: "127.0.0.1:0", ActorListen: "127.0.0.1:0", RaftListen: "127.0.0.1:0", Heartbeat: time.Second,
+			GossipListen: "127.0.0.1:0", ActorListen: "127.0.0.1:0", RaftListen: "127.0.0.1:0",
+			TLSServerName: "crier-node", Heartbeat: time.Second,
 		},
 		Storage: Storage{MinFreeDisk: 512},
 		Log:     Log{Level: "info", Format: "text"},
@@ -285,6 +291,10 @@ func (c *Config) Validate() error {
 	must(isAddress(c.Cluster.ActorListen), "cluster.actor_listen", "must be host:port, the port 0 to 65535")
 	must(isAddress(c.Cluster.RaftListen), "cluster.raft_listen", "must be host:port, the port 0 to 65535")
 	must(!slices.ContainsFunc(c.Cluster.Join, func(a string) bool { return !isAddress(a) }), "cluster.join", "must be a list of host:port")
+	must(c.Cluster.GossipKey == "" || isKey(c.Cluster.GossipKey), "cluster.gossip_key", "must have 64 hexadecimal digits")
+	files := []string{c.Cluster.TLSCA, c.Cluster.TLSCert, c.Cluster.TLSKey}
+	must(!slices.Contains(files, "") || files[0]+files[1]+files[2] == "", "cluster.tls_ca", "must be given with tls_cert and tls_key, or none of them")
+	must(c.Cluster.TLSServerName != "", "cluster.tls_server_name", "must not be empty")
 	must(c.Cluster.Name != "" && len(c.Cluster.Name) <= 64, "cluster.name", "must have 1 to 64 characters")
 	must(c.Cluster.Replicas >= 1 && c.Cluster.Replicas <= 7, "cluster.replicas", "must be 1 to 7")
 	must(c.Cluster.BootstrapExpect >= 1 && c.Cluster.BootstrapExpect <= 7, "cluster.bootstrap_expect", "must be 1 to 7")

@@ -112,6 +112,12 @@ func start(t *testing.T) *cluster {
 	if out, err := exec.Command("go", "build", "-o", bin, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	certs := t.TempDir() // what the nodes tell one another is encrypted
+	for _, args := range [][]string{{"tls", "ca", "--dir", certs}, {"tls", "cert", "crier-node", "--dir", certs}} {
+		if out, err := exec.Command(bin, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
 	c := &cluster{t: t}
 	at := freeAddresses(t, 4*nodes)
 	gossip := at[:nodes]
@@ -120,6 +126,8 @@ func start(t *testing.T) *cluster {
 			"serve", "--data-dir", t.TempDir(), "--http-listen", at[nodes+i], "--cluster-gossip-listen", gossip[i],
 			"--cluster-raft-listen", at[2*nodes+i], "--cluster-actor-listen", at[3*nodes+i], "--cluster-partitions", "16",
 			"--cluster-bootstrap-expect", fmt.Sprint(nodes), "--cluster-join", strings.Join(gossip, ","),
+			"--cluster-tls-ca", filepath.Join(certs, "ca.crt"), "--cluster-tls-cert", filepath.Join(certs, "crier-node.crt"),
+			"--cluster-tls-key", filepath.Join(certs, "crier-node.key"), "--cluster-gossip-key", strings.Repeat("c0ffee42", 8),
 			"--operator-token", token, "--storage-min-free-disk", "1", "--log-level", "info",
 		}})
 	}
