@@ -36,34 +36,25 @@ func chunksOf(b *roaring.Bitmap, visit func(chunk uint32)) {
 
 // encodeChunk returns one chunk of a bitmap, nil if it is empty. The same bits are always the same bytes.
 func encodeChunk(of *roaring.Bitmap, chunk uint32) []byte {
-	first := chunk * chunkOrdinals
-	var words [chunkWords]uint64
-	sparse := roaring.New()
-	for it := manyFrom(of, first); it.HasNext(); {
-		ordinal := it.Next()
-		if chunkOf(ordinal) != chunk {
-			break
-		}
-		at := ordinal - first
-		words[at/64] |= 1 << (at % 64)
-	}
-	n := 0
-	for i, w := range words {
-		n += bits.OnesCount64(w)
-		for ; w != 0; w &= w - 1 {
-			sparse.Add(uint32(i*64 + bits.TrailingZeros64(w)))
-		}
-	}
-	if n == 0 {
+	first := uint64(chunk) * chunkOrdinals
+	part := roaring.New()
+	part.AddRange(first, first+chunkOrdinals)
+	part.And(of)
+	if part.IsEmpty() {
 		return nil
 	}
-	sparse.RunOptimize()
-	if sparse.GetSerializedSizeInBytes() < chunkWords*8 {
-		v, err := sparse.ToBytes()
-		if err != nil {
-			panic("persistence: " + err.Error()) // writes to memory only
+	var words [chunkWords]uint64
+	roaring.AddOffset64(part, -int64(first)).WriteDenseTo(words[:])
+	if few(&words) {
+		sparse := roaring.FromDense(words[:], true)
+		sparse.RunOptimize()
+		if sparse.GetSerializedSizeInBytes() < chunkWords*8 {
+			v, err := sparse.ToBytes()
+			if err != nil {
+				panic("persistence: " + err.Error()) // writes to memory only
+			}
+			return append([]byte{chunkSparse}, v...)
 		}
-		return append([]byte{chunkSparse}, v...)
 	}
 	v := append(make([]byte, 0, 1+chunkWords*8), chunkDense)
 	for _, w := range words {
@@ -72,10 +63,15 @@ func encodeChunk(of *roaring.Bitmap, chunk uint32) []byte {
 	return v
 }
 
-func manyFrom(b *roaring.Bitmap, first uint32) roaring.IntPeekable {
-	it := b.Iterator()
-	it.AdvanceIfNeeded(first)
-	return it
+// few reports whether a roaring bitmap may be smaller than the words: it takes 2 bytes for each bit, or 4 for each run of bits.
+func few(words *[chunkWords]uint64) bool {
+	bitsSet, runs, last := 0, 0, uint64(0)
+	for _, w := range words {
+		bitsSet += bits.OnesCount64(w)
+		runs += bits.OnesCount64(w &^ (w<<1 | last>>63)) // bits that begin a run
+		last = w
+	}
+	return 2*bitsSet < chunkWords*8 || 4*runs < chunkWords*8
 }
 
 // decodeChunk returns what encodeChunk was given of the chunk.
@@ -83,7 +79,11 @@ func decodeChunk(v []byte, chunk uint32) (*roaring.Bitmap, error) {
 	part := roaring.New()
 	switch {
 	case len(v) > 0 && v[0] == chunkSparse:
-		if err := part.UnmarshalBinary(v[1:]); err != nil {
+		err := part.UnmarshalBinary(v[1:])
+		if err == nil {
+			err = part.Validate() // roaring believes what it reads, and panics later
+		}
+		if err != nil {
 			return nil, fmt.Errorf("chunk %d: %w", chunk, err)
 		}
 	case len(v) == 1+chunkWords*8 && v[0] == chunkDense:

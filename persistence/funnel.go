@@ -18,8 +18,8 @@ const (
 	// attemptsMost bounds the attempts of a campaign that a partition remembers; over it, only failures are
 	// remembered, up to twice as many.
 	attemptsMost = 20_000
-	// The parts of kindMatched: who matched, who was connected, and from partTags on who has each tag of TagsOr,
-	// or else each value of AttrsOr.
+	// The parts of kindMatched: who matched, who was connected, and from partOr on for which tag of TagsOr, or else
+	// value of AttrsOr.
 	partAll    = 0
 	partOnline = 1
 	partOr     = 2
@@ -33,8 +33,11 @@ func (m *Machine) remember(state *appState, c *crier.Campaign, matched *roaring.
 	}
 	m.putUntil(m.keys.seq(kindFunnel, c.App, c.Seq), marshal(funnel), until)
 	m.putMatched(c.App, c.Seq, partAll, matched)
+	rest := matched.Clone() // each account under the first term that it has: all terms of all would be twice as much
 	for i, t := range orTerms(&c.Condition) {
-		m.putMatched(c.App, c.Seq, byte(partOr+i), roaring.And(matched, state.index.postings[t].bitmap()))
+		part := roaring.And(rest, state.index.postings[t].bitmap())
+		rest.AndNot(part)
+		m.putMatched(c.App, c.Seq, byte(partOr+i), part)
 	}
 }
 
@@ -54,8 +57,18 @@ func orTerms(c *crier.Condition) (terms []term) {
 	return terms
 }
 
+// putMatched stores a part, as a whole: it is never changed.
 func (m *Machine) putMatched(app crier.AppID, seq uint64, part byte, b *roaring.Bitmap) {
-	chunksOf(b, func(chunk uint32) { m.putChunk(m.keys.matched(app, seq, part, chunk), b, chunk) })
+	if b.IsEmpty() {
+		return
+	}
+	same := roaring.FromDense(b.ToDense(), false) // the same bits are the same bytes, whatever operations made them
+	same.RunOptimize()
+	v, err := same.ToBytes()
+	if err != nil {
+		panic("persistence: " + err.Error()) // writes to memory only
+	}
+	m.put(m.keys.matched(app, seq, part), v)
 }
 
 // count changes the funnel of a campaign, if it is still remembered.
@@ -73,7 +86,11 @@ func (m *Machine) count(app crier.AppID, seq uint64, change func(*logv1.Funnel))
 func (m *Machine) recordOnline(c *logv1.RecordOnline) any {
 	app := crier.AppID(c.GetApp())
 	online := roaring.New()
-	if err := online.UnmarshalBinary(c.GetOnline()); err != nil {
+	err := online.UnmarshalBinary(c.GetOnline())
+	if err == nil {
+		err = online.Validate()
+	}
+	if err != nil {
 		return internal(err)
 	}
 	m.count(app, c.GetSeq(), func(f *logv1.Funnel) {
@@ -188,7 +205,7 @@ func (m *Machine) explain(e *crier.Explanation, c *crier.Campaign, a *crier.Acco
 }
 
 // recall returns the parts of the condition that an account had which has changed since: all that it needed, and of
-// those of which it needed one, those that were stored.
+// those of which it needed one, the first that it had.
 func (m *Machine) recall(c *crier.Campaign, in func(part byte) bool, names *crier.AttrNames) []string {
 	had := crier.Account{Tags: slices.Clone(c.Condition.TagsAnd)}
 	for _, t := range c.Condition.AttrsAnd {
@@ -216,12 +233,12 @@ func (m *Machine) recall(c *crier.Campaign, in func(part byte) bool, names *crie
 
 // inMatched reports whether a part of kindMatched has the ordinal.
 func (m *Machine) inMatched(app crier.AppID, seq uint64, part byte, ordinal uint32) bool {
-	v, err := m.get(m.keys.matched(app, seq, part, chunkOf(ordinal)))
+	v, err := m.get(m.keys.matched(app, seq, part))
 	if err != nil || v == nil {
 		return false
 	}
-	b, err := decodeChunk(v, chunkOf(ordinal))
-	return err == nil && b.Contains(ordinal)
+	b := roaring.New()
+	return b.UnmarshalBinary(v) == nil && b.Validate() == nil && b.Contains(ordinal)
 }
 
 // attemptsOf returns what was tried for an account, in the order of time.

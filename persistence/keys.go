@@ -21,7 +21,7 @@ const (
 	kindRemaining = 'b' // app, seq, chunk: who has it coming, a chunk of ordinals
 	kindTodo      = 'w' // app, seq, chunk: who may still get a notification, a chunk of ordinals
 	kindFunnel    = 'f' // app, seq: logv1.Funnel
-	kindMatched   = 'e' // app, seq, part, chunk: who matched, for explanations
+	kindMatched   = 'e' // app, seq, part: who matched, for explanations
 	kindAttempts  = 'g' // app, seq, number: logv1.Attempts
 	kindHolder    = 'd' // app, ordinal: the name of an account with devices
 	kindOwner     = 'o' // app, hash of vendor and token: logv1.Owner
@@ -62,8 +62,8 @@ func (p keyBuilder) chunk(kind byte, app crier.AppID, seq uint64, chunk uint32) 
 	return binary.BigEndian.AppendUint32(p.seq(kind, app, seq), chunk)
 }
 
-func (p keyBuilder) matched(app crier.AppID, seq uint64, part byte, chunk uint32) []byte {
-	return binary.BigEndian.AppendUint32(append(p.seq(kindMatched, app, seq), part), chunk)
+func (p keyBuilder) matched(app crier.AppID, seq uint64, part byte) []byte {
+	return append(p.seq(kindMatched, app, seq), part)
 }
 
 func (p keyBuilder) attempts(app crier.AppID, seq uint64, n uint32) []byte {
