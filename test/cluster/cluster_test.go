@@ -1,4 +1,4 @@
-// Package cluster_test runs three real processes as a cluster, kills each of them in turn with kill -9 while accounts are
+// Package cluster_test runs three real processes as a cluster, kills or stops each of them in turn while accounts are
 // changed and pushes sent, and checks that what was acknowledged is there and that every push reaches everybody once.
 package cluster_test
 
@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -97,6 +98,15 @@ func (n *node) kill() {
 	}
 	_ = n.process.Wait() // says that it was killed
 	n.process = nil
+}
+
+// signal stops or continues the process.
+func (n *node) signal(sig syscall.Signal) {
+	n.t.Helper()
+	n.alive.Store(sig != syscall.SIGSTOP)
+	if err := n.process.Process.Signal(sig); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // cluster is three nodes and an app.
@@ -259,6 +269,28 @@ func (c *cluster) push(ctx context.Context, l *load) {
 }
 
 func TestEachNodeIsKilledInTurn(t *testing.T) {
+	underLoad(t, func(n *node) {
+		n.kill()
+		time.Sleep(5 * time.Second) // of load without it
+		n.launch()
+		n.waitReady()
+	})
+}
+
+// A node that hangs, as on a machine that swaps or is moved, is no other than one that is dead, but for what it believes when it goes on:
+// that it still leads.
+func TestEachNodeHangsInTurn(t *testing.T) {
+	underLoad(t, func(n *node) {
+		n.signal(syscall.SIGSTOP)
+		time.Sleep(4 * time.Second) // of load without it
+		n.signal(syscall.SIGCONT)
+		n.waitReady()
+	})
+}
+
+// underLoad does something to each node in turn while accounts are changed and pushes sent, and checks what is there then.
+func underLoad(t *testing.T, disturb func(*node)) {
+	t.Helper()
 	c := start(t)
 	c.any("the app is known everywhere", func(*client.Client) error {
 		for i := range nodes {
@@ -293,12 +325,9 @@ func TestEachNodeIsKilledInTurn(t *testing.T) {
 	hands.Go(func() { c.push(loading, l) })
 	for i, n := range c.nodes {
 		time.Sleep(2 * time.Second) // of load
-		n.kill()
-		died := time.Now()
-		time.Sleep(5 * time.Second) // of load without it
-		n.launch()
-		n.waitReady()
-		t.Logf("node %d was away for %v", i, time.Since(died).Round(time.Millisecond))
+		began := time.Now()
+		disturb(n)
+		t.Logf("node %d was away for %v", i, time.Since(began).Round(time.Millisecond))
 	}
 	time.Sleep(2 * time.Second)
 	enough()
