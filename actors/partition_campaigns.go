@@ -1,0 +1,111 @@
+package actors
+
+import (
+	"context"
+	"errors"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/crier-im/crier"
+)
+
+// onStartCampaign proposes the campaign, once its predecessor is through.
+func (p *partition) onStartCampaign(ctx actor.Context, m startCampaign) {
+	app := m.campaign.App
+	q := p.queues[app]
+	if q == nil {
+		q = &campaignQueue{parked: make(map[uint64]*campaignStart)}
+		p.queues[app] = q
+	}
+	waits := m.campaign.Seq > p.Replica.LastCampaign(app)+1 // one that can go has room: all others wait for it
+	if waits && q.parked[m.campaign.Seq] == nil && len(q.parked) >= parkedMost {
+		ctx.Respond(failed{errBusy})
+		return
+	}
+	q.parked[m.campaign.Seq] = &campaignStart{m.campaign, ctx.Sender()}
+	p.nextCampaign(ctx, app, q)
+}
+
+// nextCampaign takes one that can go: the next in sequence, or one that was
+// started before and only asks again.
+func (p *partition) nextCampaign(ctx actor.Context, app crier.AppID, q *campaignQueue) {
+	if q.running {
+		return
+	}
+	next := p.Replica.LastCampaign(app) + 1
+	var start *campaignStart
+	for seq, s := range q.parked {
+		if seq <= next {
+			start = s
+			break
+		}
+	}
+	if start == nil {
+		return
+	}
+	delete(q.parked, start.campaign.Seq)
+	q.running = p.command(func(c context.Context) func(actor.Context) {
+		audience, err := p.Replica.StartCampaign(c, start.campaign)
+		return func(ctx actor.Context) {
+			q.running = false
+			p.onCampaignStarted(ctx, start, audience, err)
+			p.nextCampaign(ctx, app, q)
+		}
+	})
+	if !q.running {
+		ctx.Send(start.sender, failed{errBusy})
+	}
+}
+
+// onCampaignStarted hands the message to who is online. One delivery is shared by all.
+func (p *partition) onCampaignStarted(ctx actor.Context, s *campaignStart, audience crier.Audience, err error) {
+	if err != nil {
+		ctx.Send(s.sender, failed{err})
+		return
+	}
+	p.Metrics.matched.Add(float64(audience.Total()))
+	var message *deliver
+	var online []uint32
+	for ordinal, at := range p.online[s.campaign.App] {
+		if !audience.Contains(ordinal) {
+			continue
+		}
+		online = append(online, ordinal)
+		if message == nil {
+			message = &deliver{crier.NewDelivery(s.campaign, p.language(s.campaign.App))}
+		}
+		ctx.Send(at.pid, message)
+	}
+	ctx.Send(s.sender, started{audience.Total()})
+	p.recordOnline(s.campaign, online)
+	if audience.ToNotify() > 0 {
+		p.notify(s.campaign)
+	}
+}
+
+// recordOnline stores who was connected, for reports and explanations; receivers don't wait for it.
+func (p *partition) recordOnline(c *crier.Campaign, online []uint32) {
+	if len(online) == 0 {
+		return
+	}
+	p.command(func(ctx context.Context) func(actor.Context) {
+		if err := p.Replica.RecordOnline(ctx, c.App, c.Seq, online); err != nil && !errors.Is(err, context.Canceled) {
+			p.log.Warn("who was connected could not be stored", "task", c.Task, "err", err)
+		}
+		return func(actor.Context) {}
+	})
+}
+
+func (p *partition) language(app crier.AppID) crier.Language {
+	if a := p.System.App(app); a != nil {
+		return a.Language
+	}
+	return ""
+}
+
+// onRunCampaign starts the actor that drives a campaign.
+func (p *partition) onRunCampaign(ctx actor.Context, m runCampaign) {
+	if p.campaigns[m.campaign.Task] == nil {
+		p.campaigns[m.campaign.Task] = ctx.Spawn(campaignProps(p.Deps, m.campaign))
+	}
+}
