@@ -198,7 +198,8 @@ func readOffline(c *call, req *crier.PushRequest) error {
 	req.Message.Offline = crier.OfflinePush{
 		NoVendor: flag == 1, Title: text("Title"), Desc: text("Desc"), Ext: text("Ext"), Raw: v.raw,
 	}
-	return nil
+	_, err := req.Message.Offline.ApnsOptions() // the ranges of its numbers and words
+	return err
 }
 
 func checkOffline(v *value, part string) error {

@@ -147,6 +147,10 @@ func offline(t *testing.T, s *suite) {
 	p.each(t, a, 0, `,"OfflinePushInfo":%s`, `null`, `{}`, `[]`, `{"PushFlag":0,"Title":"t","Desc":"d","Ext":"e"}`, `{"PushFlag":1}`, `{"PushFlag":null,"unknown":5}`, `{"Unknown":[1]}`,
 		`{"ApnsInfo":{"BadgeMode":1,"Sound":"s","MutableContent":1}}`,
 		`{"AndroidInfo":{"Sound":"s","OPPONotifyLevel":2,"unknown":[1]},"ApnsInfo":{"BadgeMode":1,"Title":"t","MutableContent":1},"HarmonyInfo":{"Sound":"x"}}`)
+	p.each(t, a, 0, `,"OfflinePushInfo":%s`, `{"BadgeAddNum":99}`, `{"BadgeSetNum":0}`, `{"BadgeSetNum":999}`,
+		`{"MultiLanguageContent":[]}`, `{"MultiLanguageContent":[{"Language":"zh","Title":"t","Desc":"d"}]}`, `{"ApnsInfo":{"BadgeMode":0,"InterruptionLevel":"critical"}}`, `{"ApnsInfo":{"BadgeMode":1,"InterruptionLevel":"time-sensitive"}}`)
+	p.each(t, a, crier.CodeBadOfflinePush, `,"OfflinePushInfo":%s`, `{"BadgeAddNum":100}`, `{"BadgeAddNum":-1}`, `{"BadgeSetNum":1000}`, `{"BadgeSetNum":-1}`,
+		`{"ApnsInfo":{"BadgeMode":2}}`, `{"ApnsInfo":{"InterruptionLevel":"loud"}}`)
 	p.each(t, a, crier.CodeBadOfflinePush, `,"OfflinePushInfo":%s`, `5`, `"x"`, `true`, `["x"]`, `[1]`, `{"PushFlag":2}`, `{"PushFlag":-1}`, `{"PushFlag":"1"}`, `{"PushFlag":0.5}`,
 		`{"Title":5}`, `{"Desc":["x"]}`, `{"Desc":[]}`, `{"Ext":{}}`, `{"AndroidInfo":"x"}`, `{"AndroidInfo":{"Sound":1}}`, `{"AndroidInfo":{"OPPONotifyLevel":"2"}}`,
 		`{"ApnsInfo":[]}`, `{"ApnsInfo":{"BadgeMode":"1"}}`, `{"HarmonyInfo":{"SoundDuration":1.5}}`)

@@ -97,11 +97,11 @@ func conditionFields() (all []field) {
 func offlineFields() (all []field) {
 	wrong := crier.CodeBadOfflinePush
 	codes := map[string]map[string]crier.Code{
-		"text": {"ns": 0, "ifblo": wrong}, "integer": {"ni": 0, "sfblo": wrong}, "list": {"nl": 0, "sifbo": wrong}, "object": {"no": 0, "sifbl": wrong},
+		"text": {"ns": 0, "ifblo": wrong}, "integer": {"ni": 0, "sfblo": wrong}, "object": {"no": 0, "sifbl": wrong},
 	}
 	for part, byKind := range map[string]map[string]string{
 		"": {
-			"text": "Title Desc Ext PushTemplateId", "integer": "BadgeAddNum BadgeSetNum", "list": "MultiLanguageContent",
+			"text": "Title Desc Ext PushTemplateId", "integer": "BadgeAddNum BadgeSetNum",
 			"object": "PushTemplateParam AndroidInfo ApnsInfo HarmonyInfo",
 		},
 		"AndroidInfo": {
@@ -111,7 +111,7 @@ func offlineFields() (all []field) {
 			"object":  "OPPOPrivateTitleParameters OPPOPrivateContentParameters",
 		},
 		"ApnsInfo": {
-			"text": "Title SubTitle Image Sound InterruptionLevel", "integer": "BadgeMode MutableContent ContentAvailable IsVoipPush", "object": "LiveActivity",
+			"text": "Title SubTitle Image Sound", "integer": "MutableContent ContentAvailable IsVoipPush", "object": "LiveActivity",
 		},
 		"HarmonyInfo": {"text": "Title Category Image Sound", "integer": "SoundDuration"},
 	} {
@@ -125,10 +125,16 @@ func offlineFields() (all []field) {
 			}
 		}
 	}
-	return append(all, field{
-		"im_push", "OfflinePushInfo.PushFlag", strings.Replace(pushWith("OfflinePushInfo"), "%s", `{"PushFlag":%s}`, 1),
-		map[string]crier.Code{"n": 0, "sifblo": wrong}, // 5 is neither 0 nor 1
-	})
+	// 5 is no flag and no mode, "x" no level, and an empty list no text in a language: these have their good values in the cases of pushes.
+	for path, value := range map[string]string{
+		"PushFlag": `{"PushFlag":%s}`, "MultiLanguageContent": `{"MultiLanguageContent":%s}`,
+		"ApnsInfo.BadgeMode": `{"ApnsInfo":{"BadgeMode":%s}}`, "ApnsInfo.InterruptionLevel": `{"ApnsInfo":{"InterruptionLevel":%s}}`,
+	} {
+		all = append(all, field{
+			"im_push", "OfflinePushInfo." + path, strings.Replace(pushWith("OfflinePushInfo"), "%s", value, 1), map[string]crier.Code{"n": 0, "sifblo": wrong},
+		})
+	}
+	return all
 }
 
 // accountFields are those of the commands on accounts.
