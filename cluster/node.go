@@ -63,6 +63,7 @@ type Node struct {
 
 	mu    sync.RWMutex
 	local map[crier.PartitionID]*actor.PID // actors of the groups that this node leads
+	terms map[crier.PartitionID]uint64     // in which it leads them
 }
 
 // Open starts a node: the actor system, gossip, and every raft group. It returns when all have started;
@@ -75,7 +76,7 @@ func Open(ctx context.Context, cfg Config, s Storage, host Host) (*Node, error) 
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("component", "cluster"), host: host, metrics: newMetrics(cfg.Registerer),
 		table: newRoutingTable(), groups: make(map[crier.PartitionID]*Group), stop: make(chan struct{}), gossiping: make(chan struct{}),
-		local: make(map[crier.PartitionID]*actor.PID),
+		local: make(map[crier.PartitionID]*actor.PID), terms: make(map[crier.PartitionID]uint64),
 	}
 	if err := n.open(ctx, s); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -257,9 +258,13 @@ func (n *Node) watch(g *Group) {
 // lead starts the group's actor once the state has everything that was
 // committed before this term.
 func (n *Node) lead(g *Group) {
+	term := g.Term()
 	if err := g.Barrier(barrierTimeout); err != nil {
 		n.log.Debug("leadership passed before its barrier", "partition", g.id, "err", err)
 		return
+	}
+	if !g.IsLeader() || g.Term() != term {
+		return // it has passed, and may have come again: then that is told next
 	}
 	pid, err := n.system.Root.SpawnNamed(n.host.PartitionProps(g.id, g), actorName(g.id))
 	if err != nil {
@@ -267,23 +272,25 @@ func (n *Node) lead(g *Group) {
 		return
 	}
 	n.mu.Lock()
-	n.local[g.id] = pid
+	n.local[g.id], n.terms[g.id] = pid, term
 	n.mu.Unlock()
 	n.metrics.leaders.Inc()
-	n.gossip.announce(g.id, leader{n.cfg.NodeID, g.Term()})
+	n.gossip.announce(g.id, leader{n.cfg.NodeID, term})
 }
 
 // follow withdraws the group's actor and waits for its end.
 func (n *Node) follow(g *Group) {
 	n.mu.Lock()
-	pid := n.local[g.id]
+	pid, term := n.local[g.id], n.terms[g.id]
 	delete(n.local, g.id)
+	delete(n.terms, g.id)
 	n.mu.Unlock()
 	if pid == nil {
 		return
 	}
 	n.metrics.leaders.Dec()
-	n.gossip.announce(g.id, leader{"", g.Term()})
+	// The term that it led, and not the present one: that may be of a successor who leads already.
+	n.gossip.announce(g.id, leader{"", term})
 	if err := n.system.Root.StopFuture(pid).Wait(); err != nil {
 		n.log.Warn("the actor of a partition did not stop in time", "partition", g.id, "err", err)
 	}
