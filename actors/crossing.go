@@ -3,7 +3,6 @@ package actors
 import (
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"google.golang.org/protobuf/proto"
@@ -14,26 +13,6 @@ import (
 
 // noHost is the address of actors that were spawned before their system listened.
 const noHost = "nonhost"
-
-// Outward is the sender middleware of a root context that sends to actors of other nodes: what goes to another
-// address becomes an *actorv1.Packet, what stays is left alone. Answers that come to a future or a process of its own, and
-// not to an actor, are packets still: Inward opens them.
-func Outward(next actor.SenderFunc) actor.SenderFunc {
-	return func(c actor.SenderContext, target *actor.PID, e *actor.MessageEnvelope) {
-		if leaves(c.ActorSystem(), target) {
-			e = &actor.MessageEnvelope{Header: e.Header, Message: packed(c.ActorSystem(), e.Message), Sender: e.Sender}
-		}
-		next(c, target, e)
-	}
-}
-
-// Inward returns what a packet carries; a message that is none is returned as it is. The error is Codec.Decode's.
-func Inward(msg any) (any, error) {
-	if p, ok := msg.(*actorv1.Packet); ok {
-		return Codec{}.Decode(p.GetBody())
-	}
-	return msg, nil
-}
 
 // leaves reports whether an actor lives on another node.
 func leaves(system *actor.ActorSystem, pid *actor.PID) bool {
@@ -120,14 +99,6 @@ func (c *crossingContext) RequestWithCustomSender(pid *actor.PID, msg any, sende
 		msg = packed(c.system, msg)
 	}
 	c.Context.RequestWithCustomSender(pid, msg, sender)
-}
-
-// RequestFuture is actor.Context's. The answer from another node is for Inward.
-func (c *crossingContext) RequestFuture(pid *actor.PID, msg any, timeout time.Duration) *actor.Future {
-	if leaves(c.system, pid) {
-		msg = packed(c.system, msg)
-	}
-	return c.Context.RequestFuture(pid, msg, timeout)
 }
 
 // Respond is actor.Context's.

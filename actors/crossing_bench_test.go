@@ -22,6 +22,14 @@ func BenchmarkTell(b *testing.B) {
 			next(c, e)
 		}
 	}
+	outward := func(next actor.SenderFunc) actor.SenderFunc {
+		return func(c actor.SenderContext, target *actor.PID, e *actor.MessageEnvelope) {
+			if leaves(c.ActorSystem(), target) {
+				b.Error("it leaves")
+			}
+			next(c, target, e)
+		}
+	}
 	metrics := NewMetrics(nil)
 	for _, c := range []struct {
 		name  string
@@ -30,7 +38,7 @@ func BenchmarkTell(b *testing.B) {
 		{"bare", func(p actor.Producer) *actor.Props { return actor.PropsFromProducer(p) }},
 		{"crossing", func(p actor.Producer) *actor.Props { return crossingProps(metrics, p) }},
 		{"middleware", func(p actor.Producer) *actor.Props {
-			return actor.PropsFromProducer(p, actor.WithSenderMiddleware(Outward), actor.WithReceiverMiddleware(inward))
+			return actor.PropsFromProducer(p, actor.WithSenderMiddleware(outward), actor.WithReceiverMiddleware(inward))
 		}},
 	} {
 		b.Run(c.name, func(b *testing.B) { benchmarkTell(b, c.props) })

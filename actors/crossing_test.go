@@ -25,7 +25,6 @@ import (
 // peer is an actor system that listens, with a directory of what the home leads. It implements actors.Directory.
 type peer struct {
 	system   *actor.ActorSystem
-	root     *actor.RootContext
 	registry *prometheus.Registry
 	metrics  *actors.Metrics
 	leaders  *leaders
@@ -105,7 +104,7 @@ func (c closing) Run() int {
 }
 
 func newPeer(l *leaders, system *actor.ActorSystem) *peer {
-	p := &peer{leaders: l, registry: prometheus.NewRegistry(), system: system, root: system.Root.Copy().WithSenderMiddleware(actors.Outward)}
+	p := &peer{leaders: l, registry: prometheus.NewRegistry(), system: system}
 	p.metrics = actors.NewMetrics(p.registry)
 	return p
 }
@@ -119,9 +118,7 @@ func (p *peer) Request(ctx context.Context, kind, identity string, msg any) (any
 		err := context.DeadlineExceeded
 		if pid := p.leaders.pid(kind, identity); pid != nil {
 			var answer any
-			if answer, err = p.root.RequestFuture(pid, msg, 3*time.Second).Result(); err == nil {
-				answer, err = actors.Inward(answer)
-			}
+			answer, err = p.ask(pid, msg)
 			if f, ok := answer.(interface{ Failure() error }); ok {
 				err = f.Failure()
 			}
@@ -135,6 +132,23 @@ func (p *peer) Request(ctx context.Context, kind, identity string, msg any) (any
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// ask sends a message to an actor here or there, and returns its answer.
+func (p *peer) ask(pid *actor.PID, msg any) (any, error) {
+	var codec actors.Codec
+	if _, packet := msg.(*actorv1.Packet); !packet && pid.Address != p.system.Address() {
+		body, err := codec.Encode(msg)
+		if err != nil {
+			return nil, err
+		}
+		msg = &actorv1.Packet{Body: body}
+	}
+	answer, err := p.system.Root.RequestFuture(pid, msg, 3*time.Second).Result()
+	if packet, ok := answer.(*actorv1.Packet); ok && err == nil {
+		return codec.Decode(packet.GetBody())
+	}
+	return answer, err
 }
 
 // RequestEach is actors.Directory's.

@@ -95,7 +95,7 @@ type Vendors interface {
 // Directory finds virtual actors. Request sends msg to the actor with that kind and
 // identity, activates it where it is not, and waits for its answer; it looks up the leader
 // again and retries until ctx ends. What fails for want of an answer is CodeTimeout. An answer
-// with a method Failure comes back as that error. What goes to another node passes Outward, and its answer Inward.
+// with a method Failure comes back as that error. What goes to another node, and its answer, pass Codec.
 type Directory interface {
 	Request(ctx context.Context, kind, identity string, msg any) (any, error)
 	// RequestEach sends each partition its message, by one message a node, and calls take once for each, one at a
