@@ -25,7 +25,7 @@ func TestAFullParkLetsThePredecessorIn(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, 1)
 	const last = actors.ParkedMost + 1
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	start := func(seq uint64) error {
 		c := &crier.Campaign{App: appID, Seq: seq, Task: crier.NewTaskID(appID, time.Now(), uint32(seq), seq), Accepted: time.Now()}

@@ -74,7 +74,7 @@ func within[T any](t *testing.T, what string, c <-chan T) T {
 
 func session(t *testing.T, hub *gatewaytest.Hub, i int) *gatewaytest.Session {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s, err := hub.WaitForSession(ctx, i)
 	if err != nil {
@@ -85,7 +85,7 @@ func session(t *testing.T, hub *gatewaytest.Hub, i int) *gatewaytest.Session {
 
 func wantAcks(t *testing.T, s *gatewaytest.Session, want ...uint64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := s.WaitForAcks(ctx, len(want)); err != nil || !slices.Equal(s.Acked(), want) {
 		t.Errorf("acked %v, %v, want %v", s.Acked(), err, want)

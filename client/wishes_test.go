@@ -16,7 +16,7 @@ var phone = client.Device{Vendor: crier.APNs, Token: "0a1b", Target: "com.exampl
 
 func wantTokens(t *testing.T, s *gatewaytest.Session, want ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	devices, err := s.WaitForDevices(ctx, len(want))
 	var got []string
@@ -30,7 +30,7 @@ func wantTokens(t *testing.T, s *gatewaytest.Session, want ...string) {
 
 func wantUnread(t *testing.T, s *gatewaytest.Session, state string, want int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if unread, err := s.WaitForState(ctx, state); err != nil || unread != want {
 		t.Errorf("%s with %d, %v, want %d", state, unread, err, want)

@@ -221,7 +221,8 @@ func TestBigAppends(t *testing.T) {
 func TestLinkDown(t *testing.T) {
 	t.Parallel()
 	n := newNetwork()
-	a := n.open(t, "a", func(c *transport.Config) { c.AppendTimeout = 300 * time.Millisecond }).Group(0)
+	const timeout = 2 * time.Second
+	a := n.open(t, "a", func(c *transport.Config) { c.AppendTimeout = timeout }).Group(0)
 	b := n.open(t, "b", nil)
 	closeMux(t, b)
 	vote := func() error {
@@ -232,16 +233,16 @@ func TestLinkDown(t *testing.T) {
 	}
 	for _, call := range []func() error{vote, vote, beat, beat} {
 		began := time.Now()
-		if err := call(); !errors.Is(err, transport.ErrLinkDown) || time.Since(began) > 200*time.Millisecond {
+		if err := call(); !errors.Is(err, transport.ErrLinkDown) || time.Since(began) > timeout*3/4 {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	}
 	began := time.Now()
 	err := a.AppendEntries("b", "b", appendRequest(1, 1, 1), new(raft.AppendEntriesResponse))
-	if took := time.Since(began); !errors.Is(err, transport.ErrLinkDown) || took < 250*time.Millisecond || took > 2*time.Second {
+	if took := time.Since(began); !errors.Is(err, transport.ErrLinkDown) || took < timeout*9/10 {
 		t.Errorf("an append: %v after %v", err, took)
 	}
-	eventually(t, time.Second, "a log line", func() bool { return strings.Contains(n.logs.String(), "no link to a node") })
+	eventually(t, time.Minute, "a log line", func() bool { return strings.Contains(n.logs.String(), "no link to a node") })
 	if c := strings.Count(n.logs.String(), "no link to a node"); c != 1 {
 		t.Errorf("logged %d times:\n%s", c, n.logs)
 	}
@@ -271,7 +272,7 @@ func TestAppendWaitsForTheGroup(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the append still waits")
 	}
 }

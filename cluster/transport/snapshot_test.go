@@ -41,10 +41,10 @@ func snapshot(size int64) *raft.InstallSnapshotRequest {
 func TestSnapshots(t *testing.T) {
 	t.Parallel()
 	n := newNetwork()
-	timeouts := func(c *transport.Config) { c.PeerTimeout = 300 * time.Millisecond }
+	timeouts := func(c *transport.Config) { c.PeerTimeout = 2 * time.Second }
 	a, b := n.open(t, "a", timeouts).Group(1), n.open(t, "b", timeouts).Group(1)
 	takes := make(chan take, 1)
-	serve(t, b, restorer(takes, 500*time.Millisecond)) // longer than PeerTimeout: the receiver lives, and is busy
+	serve(t, b, restorer(takes, 3*time.Second)) // longer than PeerTimeout: the receiver lives, and is busy
 	data := bytes.Repeat([]byte("snapshot"), 1<<19)
 	broken := errors.New("the disk is broken")
 	for name, c := range map[string]struct {
@@ -77,19 +77,19 @@ func TestSnapshotStalls(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		size   int64
-		answer func(raft.RPC) (any, error)
+		answer func(raft.RPC, <-chan struct{}) (any, error)
 		cut    bool
 	}{
-		"a receiver that does not read": {64 << 20, func(raft.RPC) (any, error) {
-			time.Sleep(2 * time.Second)
+		"a receiver that does not read": {64 << 20, func(_ raft.RPC, woken <-chan struct{}) (any, error) {
+			<-woken
 			return nil, errors.New("woke up")
 		}, false},
-		"a restore that hangs": {4 << 10, func(rpc raft.RPC) (any, error) {
+		"a restore that hangs": {4 << 10, func(rpc raft.RPC, woken <-chan struct{}) (any, error) {
 			_, err := io.ReadAll(rpc.Reader)
-			time.Sleep(2 * time.Second)
+			<-woken
 			return nil, err
 		}, false},
-		"a cut": {256 << 20, func(rpc raft.RPC) (any, error) {
+		"a cut": {256 << 20, func(rpc raft.RPC, _ <-chan struct{}) (any, error) {
 			_, err := io.Copy(io.Discard, rpc.Reader)
 			return nil, err
 		}, true},
@@ -101,15 +101,15 @@ func TestSnapshotStalls(t *testing.T) {
 				c.PeerTimeout, c.SnapshotStall, c.SnapshotRestore = 300*time.Millisecond, 600*time.Millisecond, 600*time.Millisecond
 			}
 			a, b := n.open(t, "a", short).Group(1), n.open(t, "b", short).Group(1)
-			serve(t, b, c.answer)
+			woken := make(chan struct{})
+			serve(t, b, func(rpc raft.RPC) (any, error) { return c.answer(rpc, woken) })
+			t.Cleanup(func() { close(woken) }) // before serve's: it waits for the answers
 			if c.cut {
 				n.faults.Delay("a", "b", 5*time.Millisecond) // so that it lasts
 				time.AfterFunc(200*time.Millisecond, func() { n.faults.Cut("a", "b") })
 			}
-			began := time.Now()
-			err := a.InstallSnapshot("b", "b", snapshot(c.size), new(raft.InstallSnapshotResponse), io.LimitReader(endless{}, c.size))
-			if took := time.Since(began); err == nil || took > 1800*time.Millisecond {
-				t.Errorf("%v after %v", err, took)
+			if err := a.InstallSnapshot("b", "b", snapshot(c.size), new(raft.InstallSnapshotResponse), io.LimitReader(endless{}, c.size)); err == nil {
+				t.Error("no error")
 			}
 		})
 	}

@@ -116,7 +116,7 @@ func TestTLS(t *testing.T) {
 			if (err == nil) != (c.hears == "") || err != nil && (!errors.Is(err, transport.ErrLinkDown) || !strings.Contains(err.Error(), c.hears)) {
 				t.Errorf("%v", err)
 			}
-			eventually(t, 3*time.Second, "node b logs "+c.logs, func() bool {
+			eventually(t, time.Minute, "node b logs "+c.logs, func() bool {
 				for line := range strings.Lines(n.logs.String()) {
 					if strings.Contains(line, "node=b") && strings.Contains(line, c.logs) {
 						return true
@@ -144,12 +144,12 @@ func TestRenewedCertificate(t *testing.T) {
 	}
 	ca.issue("b", &x509.Certificate{DNSNames: []string{"other"}}) // not good for b: so it shows when it is taken
 	n.faults.Reset("a", "b")
-	eventually(t, 5*time.Second, "the new certificate", func() bool {
+	eventually(t, time.Minute, "the new certificate", func() bool {
 		err := vote()
 		return err != nil && strings.Contains(err.Error(), "not b")
 	})
 	ca.node("b", "")
-	eventually(t, 5*time.Second, "a good one", func() bool { return vote() == nil })
+	eventually(t, time.Minute, "a good one", func() bool { return vote() == nil })
 }
 
 func TestLoadTLSRefuses(t *testing.T) {

@@ -83,7 +83,7 @@ func sendToSim(t *testing.T, out, dir string) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	o := s.Send(ctx, &crier.DevicePush{
 		Task: "1_1_1_1", Device: &crier.Device{Vendor: crier.APNs, Token: strings.Repeat("ab", 32)},

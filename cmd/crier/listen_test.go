@@ -45,7 +45,7 @@ func (s *said) waitFor(ctx context.Context, words string) bool {
 // listenUntil runs listen against a gateway until use returns, and returns what it said on standard error.
 func listenUntil(t *testing.T, hub *gatewaytest.Hub, use func(context.Context, *gatewaytest.Session, *said), args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var errs said
 	root := newRoot()

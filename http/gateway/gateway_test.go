@@ -38,7 +38,7 @@ type peer struct {
 // dial connects without logging in.
 func dial(t testing.TB, url string, codec frame.Codec) *peer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{codec.Subprotocol()}})
 	if err != nil {
@@ -122,7 +122,7 @@ func (p *peer) wantClose(code int) {
 
 func session(t testing.TB, hub *gatewaytest.Hub, i int) *gatewaytest.Session {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	s, err := hub.WaitForSession(ctx, i)
 	if err != nil {
@@ -133,7 +133,7 @@ func session(t testing.TB, hub *gatewaytest.Hub, i int) *gatewaytest.Session {
 
 func wantClosed(t testing.TB, s *gatewaytest.Session, want crier.CloseReason) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if got, err := s.WaitForClosed(ctx); err != nil || got != want {
 		t.Errorf("closed for %q, %v, want %q", got, err, want)

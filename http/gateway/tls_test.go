@@ -23,7 +23,7 @@ func TestOverTLS(t *testing.T) {
 	server := httptest.NewTLSServer(s.Gateway)
 	t.Cleanup(server.Close)
 	join := func() *peer {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		t.Cleanup(cancel)
 		ws, _, err := websocket.Dial(ctx, "wss"+strings.TrimPrefix(server.URL, "https")+gateway.Path, &websocket.DialOptions{
 			HTTPClient: server.Client(), Subprotocols: []string{frame.Proto.Subprotocol()},
