@@ -15,7 +15,7 @@ const (
 )
 
 // outbox is what waits to be written to one connection, and how the connection
-// ends. A goroutine writes while there is something to write and ends with it, so that an
+// ends. What the socket takes at once is written by whoever brings it; a goroutine writes the rest and ends with it, so that an
 // idle connection has none. Safe for concurrent use; nothing in it waits for the network.
 type outbox struct {
 	gw   *Gateway
@@ -108,8 +108,16 @@ func (o *outbox) closeLocked(reason crier.CloseReason, code uint16, last ...[]by
 	o.append(closeFrame(code, text))
 }
 
-// append queues a frame and starts the goroutine that writes it. The caller holds mu.
+// append writes a frame, or queues it and starts the goroutine that does. The caller holds mu.
 func (o *outbox) append(b []byte) {
+	if o.opened && !o.writing && !o.closing {
+		n := writeNow(o.conn, b)
+		o.gw.metrics.bytesOut.Add(float64(n))
+		if b = b[n:]; len(b) == 0 {
+			o.gw.metrics.framesOut.Inc()
+			return
+		}
+	}
 	o.queue = append(o.queue, b)
 	o.frames++
 	o.bytes += len(b)
@@ -151,6 +159,8 @@ func (o *outbox) next() [][]byte {
 		o.writing = false
 		if o.closing {
 			close(o.done)
+		} else {
+			_ = o.conn.SetWriteDeadline(time.Time{}) // writeNow would meet it
 		}
 		return nil
 	}
