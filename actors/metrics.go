@@ -13,7 +13,7 @@ import (
 type Metrics struct {
 	campaigns  prometheus.Counter
 	matched    prometheus.Counter
-	deliveries *prometheus.CounterVec // by how: live, mailbox
+	deliveries map[string]prometheus.Counter // by fromMailbox and fromLive: a look-up of labels costs what sending does
 	acks       prometheus.Counter
 	sessions   *prometheus.GaugeVec // by platform
 	users      prometheus.Gauge
@@ -25,12 +25,15 @@ type Metrics struct {
 // NewMetrics registers the metrics; a nil r keeps them to itself.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	f := promauto.With(r)
+	deliveries := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "crier_deliveries_total", Help: "Messages handed to connections, live or from the mailbox.",
+	}, []string{"from"})
 	return &Metrics{
 		campaigns: f.NewCounter(prometheus.CounterOpts{Name: "crier_campaigns_total", Help: "Pushes accepted."}),
 		matched:   f.NewCounter(prometheus.CounterOpts{Name: "crier_matched_total", Help: "Accounts that pushes matched."}),
-		deliveries: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "crier_deliveries_total", Help: "Messages handed to connections, live or from the mailbox.",
-		}, []string{"from"}),
+		deliveries: map[string]prometheus.Counter{
+			fromMailbox: deliveries.WithLabelValues(fromMailbox), fromLive: deliveries.WithLabelValues(fromLive),
+		},
 		acks: f.NewCounter(prometheus.CounterOpts{Name: "crier_acks_total", Help: "Acknowledgements taken into the log."}),
 		sessions: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "crier_sessions", Help: "Live sessions of the connections of this node.",

@@ -272,7 +272,7 @@ func (u *user) send(ctx actor.Context, s *userSession, d *crier.Delivery, from s
 	if from == fromMailbox {
 		s.mailboxTo = d.Seq
 	}
-	u.Metrics.deliveries.WithLabelValues(from).Inc()
+	u.Metrics.deliveries[from].Inc()
 	ctx.Send(s.pid, d)
 }
 
