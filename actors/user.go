@@ -147,7 +147,10 @@ func (u *user) onLoginDone(ctx actor.Context, m loginDone) {
 func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, account *crier.Account) {
 	app := u.System.App(u.key.app)
 	switch {
-	case app == nil || app.Disabled:
+	case app == nil: // the node of the connection knew it, this one is behind
+		ctx.Send(sender, failed{&crier.Error{Code: crier.CodeTimeout, Info: crier.CodeTimeout.Text()}})
+		return
+	case app.Disabled:
 		ctx.Send(sender, failed{crier.Errorf(crier.CodeAppDisabled, "app %d is disabled", u.key.app)})
 		return
 	case !account.NotBefore.IsZero() && m.login.SigTime.Unix() <= account.NotBefore.Unix():

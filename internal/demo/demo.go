@@ -93,18 +93,23 @@ func (s *story) findPhones(ctx context.Context) error {
 	return nil
 }
 
-// say prints a line of the story; head makes it stand out.
-func (s *story) say(head bool, format string, args ...any) {
+// Say prints a line of a story; head makes it stand out.
+func Say(out io.Writer, color, head bool, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if head {
 		text = "\n" + strings.ToUpper(text[:1]) + text[1:]
-		if s.cfg.Color {
+		if color {
 			text = "\x1b[1m" + text + "\x1b[0m"
 		}
 	} else {
 		text = "  " + text
 	}
-	fmt.Fprintln(s.cfg.Out, text)
+	fmt.Fprintln(out, text)
+}
+
+// say prints a line of the story; head makes it stand out.
+func (s *story) say(head bool, format string, args ...any) {
+	Say(s.cfg.Out, s.cfg.Color, head, format, args...)
 }
 
 func (s *story) pause(ctx context.Context) {
