@@ -13,8 +13,20 @@ type metrics struct {
 	flushBytes prometheus.Counter
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, disk *diskGuard) *metrics {
 	f := promauto.With(r)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "crier_disk_free_bytes", Help: "Free space of the data directory; -1 where the disk can't be asked.",
+	}, func() float64 {
+		free, err := disk.free()
+		if err != nil {
+			return -1
+		}
+		return float64(free)
+	})
+	f.NewGauge(prometheus.GaugeOpts{
+		Name: "crier_disk_reserve_bytes", Help: "Free space below which writes are refused: storage.min_free_disk.",
+	}).Set(float64(disk.min))
 	seconds := prometheus.ExponentialBuckets(0.00025, 2, 14)
 	return &metrics{
 		logSync: f.NewHistogram(prometheus.HistogramOpts{

@@ -101,7 +101,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.stateDB, err = openBadger(filepath.Join(s.cfg.Dir, "state"), s.log); err != nil {
 		return err
 	}
-	m := newMetrics(s.cfg.Registerer)
+	m := newMetrics(s.cfg.Registerer, s.disk)
 	s.logWrites, s.states = startCommitter(s.logDB, commitGather, m), startFlusher(s.stateDB, s.cfg.Fatal, m)
 	return s.load(ctx)
 }
