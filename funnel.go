@@ -115,5 +115,8 @@ type VendorResult struct {
 	Reason  string
 }
 
-// ReasonNoDevice is the VendorResult.Reason of an account whose devices have gone since it matched.
-const ReasonNoDevice = "NoDevice"
+// The reasons of VendorResult that are not a vendor's.
+const (
+	ReasonNoDevice = "NoDevice" // the devices of the account have gone since it matched
+	ReasonExpired  = "Expired"  // the message's time is over
+)

@@ -99,13 +99,13 @@ const (
 	OutcomeAccepted      OutcomeClass = "accepted"      // the vendor has taken it
 	OutcomeGone          OutcomeClass = "gone"          // the device is no more: remove it
 	OutcomeRejected      OutcomeClass = "rejected"      // the message's fault: every device would refuse it
-	OutcomeConfiguration OutcomeClass = "configuration" // the operator's fault: the credential does not fit
+	OutcomeConfiguration OutcomeClass = "configuration" // the operator's fault: the credential does not fit. What waits is sent when it is mended
 	OutcomeThrottled     OutcomeClass = "throttled"     // too fast: try later
 	OutcomeUnavailable   OutcomeClass = "unavailable"   // the vendor did not answer, or is out of order: try later
 	OutcomeUnknown       OutcomeClass = "unknown"       // an answer that is not in the vendor's documents
 )
 
-// Retryable reports whether the same push may succeed later.
+// Retryable reports whether the same push may succeed later, without anybody's doing.
 func (c OutcomeClass) Retryable() bool {
 	return c == OutcomeThrottled || c == OutcomeUnavailable || c == OutcomeUnknown
 }
@@ -118,6 +118,7 @@ type Outcome struct {
 	ID         string        // the vendor's name of the notification, where it gives one
 	RetryAfter time.Duration // how long the vendor asks to wait; 0: it does not say
 	GoneSince  time.Time     // OutcomeGone: a registration after it is not meant; zero: not told
+	DeviceOnly bool          // OutcomeConfiguration: the credential works for other devices, so that waiting does not help this one
 }
 
 // Sender sends notifications with one credential. Safe for concurrent use.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -305,4 +306,116 @@ func TestGraceAfterAMove(t *testing.T) {
 	if got := n.Vendors.Tokens(); len(got) != 0 {
 		t.Errorf("a connected account was told by the vendor: %v", got)
 	}
+}
+
+// alternate makes users of which the first half has an FCM device and the second half an APNs one.
+func alternate(t *testing.T, n *actorstest.Node, users int) {
+	t.Helper()
+	change(t, n, imports(users)...)
+	for i := range users {
+		if user := crier.UserID(fmt.Sprint("user", i)); i < users/2 {
+			register(t, n, user, crier.Device{Vendor: crier.FCM, Token: fmt.Sprintf("fcm%03d", i), Target: "p", Platform: crier.Android})
+		} else {
+			phone(t, n, user, fmt.Sprintf("apns%03d", i))
+		}
+	}
+}
+
+// What the operator has to mend waits, and goes as soon as the app is changed.
+func TestAWrongCredentialCostsNothing(t *testing.T) {
+	t.Parallel()
+	const users = 300
+	n := newNode(t, 1)
+	alternate(t, n, users)
+	var mended atomic.Bool
+	n.Vendors.Answer(func(p *crier.DevicePush) crier.Outcome {
+		if p.Device.Vendor == crier.FCM && !mended.Load() {
+			return crier.Outcome{Class: crier.OutcomeConfiguration, Reason: "Paused", RetryAfter: 5 * time.Minute}
+		}
+		return crier.Outcome{Class: crier.OutcomeAccepted}
+	})
+	_, replica := partitionOf(n, "user0")
+	waitDone(t, n, push(t, n, time.Hour), users)
+	accepted := func(want uint64) func() bool {
+		return func() bool {
+			f, err := replica.Funnel(appID, 1)
+			return err == nil && f.Vendor.Accepted == want
+		}
+	}
+	eventually(t, "those with the right credential are told", accepted(users/2))
+	if got := len(n.Vendors.Tokens()); got > users/2+64 {
+		t.Errorf("%d tries", got)
+	}
+	mended.Store(true)
+	app := *n.Service.App(appID)
+	if err := n.Service.UpdateApp(t.Context(), &app); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "everybody is told", accepted(users))
+}
+
+// A refusal that is of one device alone is the last.
+func TestADeviceOfAnotherApp(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	change(t, n, imports(1)...)
+	phone(t, n, "user0", "token")
+	n.Vendors.Answer(func(*crier.DevicePush) crier.Outcome {
+		return crier.Outcome{Class: crier.OutcomeConfiguration, Reason: "DeviceTokenNotForTopic", DeviceOnly: true}
+	})
+	_, replica := partitionOf(n, "user0")
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "nothing is to be done", func() bool {
+		work, err := replica.VendorWork()
+		return err == nil && len(work) == 0 && len(n.Vendors.Pushes()) == 1
+	})
+}
+
+// One vendor is out of order; what another asked to try again is tried all the same.
+func TestAVendorThatIsDownHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	const users = 300
+	n := newNode(t, 1)
+	alternate(t, n, users)
+	var mu sync.Mutex
+	throttled, accepted := make(map[string]bool), 0
+	n.Vendors.Answer(func(p *crier.DevicePush) crier.Outcome {
+		mu.Lock()
+		defer mu.Unlock()
+		switch token := p.Device.Token; {
+		case p.Device.Vendor == crier.FCM:
+			return crier.Outcome{Class: crier.OutcomeUnavailable, Reason: "UNAVAILABLE"}
+		case !throttled[token]:
+			throttled[token] = true
+			return crier.Outcome{Class: crier.OutcomeThrottled, Reason: "TooManyRequests"}
+		}
+		accepted++
+		return crier.Outcome{Class: crier.OutcomeAccepted}
+	})
+	waitDone(t, n, push(t, n, time.Hour), users)
+	eventually(t, "APNs' are told", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return accepted == users/2
+	})
+}
+
+// What is tried again for days does not fill the explanation.
+func TestAttemptsAreFew(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	change(t, n, imports(1)...)
+	phone(t, n, "user0", "token")
+	_, replica := partitionOf(n, "user0")
+	var tries atomic.Int32
+	n.Vendors.Answer(func(*crier.DevicePush) crier.Outcome {
+		if tries.Add(1) < 4 {
+			return crier.Outcome{Class: crier.OutcomeUnavailable, Reason: "Shutdown"}
+		}
+		return crier.Outcome{Class: crier.OutcomeAccepted}
+	})
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "the first, the second and the last are in the log", func() bool {
+		return tries.Load() == 4 && replica.Commands("VendorProgress") == 3
+	})
 }

@@ -37,7 +37,7 @@ const (
 	// acksKept bounds those that wait while the log can't be written. Over it the oldest are forgotten: their
 	// messages come once more at the next login, and the SDK shows them once.
 	acksKept = 100_000
-	// sweepEvery is how often a partition looks whether something has expired.
+	// sweepEvery is how often a partition looks whether something has expired, or is to be told to vendors.
 	sweepEvery = 2 * time.Second
 )
 
@@ -78,8 +78,8 @@ type partition struct {
 	acks      map[crier.AppID][]crier.Ack
 	flushing  bool
 	sweeping  bool
-	notifying map[crier.TaskID]bool // campaigns of which vendors are being told
-	since     time.Time             // when this actor began
+	notifiers map[crier.TaskID]*notifier // of campaigns of which vendors are to be told
+	since     time.Time                  // when this actor began
 
 	changing      int // commands of changes that are under way
 	changesQueued int // changes of the calls that wait
@@ -122,7 +122,7 @@ func newPartition(d Deps) *partition {
 		users: make(map[userKey]*actor.PID), present: make(map[userKey]*sessionsChanged),
 		online: make(map[crier.AppID]map[uint32]*sessionsChanged), apps: make(map[crier.AppID]*actor.PID),
 		campaigns: make(map[crier.TaskID]*actor.PID), queues: make(map[crier.AppID]*campaignQueue),
-		acks: make(map[crier.AppID][]crier.Ack), notifying: make(map[crier.TaskID]bool), since: time.Now(),
+		acks: make(map[crier.AppID][]crier.Ack), notifiers: make(map[crier.TaskID]*notifier), since: time.Now(),
 	}
 	p.lifetime, p.end = context.WithCancel(context.Background())
 	return p
@@ -175,7 +175,7 @@ func (p *partition) Receive(ctx actor.Context) {
 	case whoIsConnected:
 		p.onWhoIsConnected(m)
 	case notified:
-		delete(p.notifying, m.task)
+		p.onNotified(m)
 	case acceptPush:
 		ctx.Forward(p.app(ctx, m.request.App))
 	case attachSession:
@@ -331,6 +331,7 @@ func (p *partition) app(ctx actor.Context, id crier.AppID) *actor.PID {
 // onSweep forgets what has expired, by a command of the log.
 func (p *partition) onSweep(actor.Context) {
 	p.after(sweepEvery, sweepTick{})
+	p.wakeNotifiers()
 	next := p.Replica.NextExpiry()
 	if p.sweeping || next.IsZero() || next.After(time.Now()) {
 		return

@@ -87,6 +87,9 @@ type SystemReplica interface {
 type Vendors interface {
 	// Send blocks until the vendor has answered or ctx ends, and tries once.
 	Send(ctx context.Context, app *crier.App, p *crier.DevicePush) crier.Outcome
+	// Lane names what notifications to the device share with others: where one fails for it, so do they. That is the
+	// credential and, for Web Push, the push service.
+	Lane(d *crier.Device) string
 	// CheckDevice checks a registration and fills in what the app's credentials leave no choice of. Errors carry
 	// CodeBadParameter and name the field.
 	CheckDevice(app *crier.App, d crier.Device) (crier.Device, error)

@@ -69,6 +69,8 @@ func (m *Machine) finish(app crier.AppID, x *mail, done []*logv1.VendorResult) {
 				f.Accepted++
 			case crier.ReasonNoDevice:
 				f.NoDevice++
+			case crier.ReasonExpired:
+				f.VendorExpired++
 			default:
 				if f.Failed == nil {
 					f.Failed = make(map[string]uint64)

@@ -15,15 +15,15 @@ const (
 	pauseMost  = 5 * time.Minute
 	// probeGap is how long others wait while one push tries whether it works again.
 	probeGap = time.Second
-	// doubt is after how many devices in a row BadDeviceToken is no longer believed of a credential that has worked.
+	// doubt is after how many devices in a row what a vendor says of a device (ofDevice) is no longer believed of a
+	// credential that has worked.
 	doubt = 5
 	// failedMost bounds the devices that a breaker remembers, and lanesMost the push services that a sender has breakers for.
 	failedMost = 100
 	lanesMost  = 100
 )
 
-// breaker stops sending where a credential does not work: each push that is sent and refused is lost, and one that
-// is not sent can be sent later. The zero value lets pushes pass. It is made with the first refusal and dropped with
+// breaker stops sending where a credential does not work: the vendor need not be asked, and what is not sent is sent later. The zero value lets pushes pass. It is made with the first refusal and dropped with
 // the first success. Guarded by its sender's mu.
 type breaker struct {
 	failed  map[[sha256.Size]byte]struct{} // the devices that were refused, each once: one alone must not pause all

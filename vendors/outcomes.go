@@ -17,9 +17,17 @@ const (
 var outcomes = failure.Table{
 	failure.Row(reasonNoCredential, crier.OutcomeConfiguration, "The app has no credential for the device's vendor, target and environment: add one."),
 	failure.Row(reasonBadCredential, crier.OutcomeConfiguration, "The credential can't be used: upload it again."),
-	failure.Row(reasonPaused, crier.OutcomeUnavailable, "The vendor has refused device after device for a fault of the credential, so sending is paused; it is tried again."),
+	failure.Row(reasonPaused, crier.OutcomeConfiguration, "The vendor has refused device after device for a fault of the credential, so sending is paused; it is tried again."),
 	failure.Row(reasonBusy, crier.OutcomeUnavailable, "Too many notifications were under way on this node: see vendors.concurrency; it is tried again."),
 	failure.Row(reasonClosed, crier.OutcomeUnavailable, "The node stops; another, or the next start, tries again."),
+}
+
+// ofDevice are the refusals by which a vendor may mean one device, registered for the other environment, another app, project or key,
+// or all of them, where it is the credential that does not fit.
+var ofDevice = map[crier.Vendor][]string{
+	crier.APNs:    {badDeviceToken, "DeviceTokenNotForTopic"},
+	crier.FCM:     {"SENDER_ID_MISMATCH"},
+	crier.WebPush: {"Forbidden"},
 }
 
 // wrongEnvironment is what BadDeviceToken means where it can't be believed of each device.

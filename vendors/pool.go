@@ -80,7 +80,7 @@ func Open(o Options) *Pool {
 }
 
 // Send tries once to send a notification with the app's credential for the device; see crier.Sender. It blocks until the
-// vendor has answered, or ctx ends. While a credential does not work, pushes are answered with OutcomeUnavailable and how long
+// vendor has answered, or ctx ends. While a credential does not work, pushes are answered with OutcomeConfiguration and how long
 // to wait, without asking the vendor.
 func (p *Pool) Send(ctx context.Context, app *crier.App, push *crier.DevicePush) crier.Outcome {
 	o := p.send(ctx, app, push)
@@ -114,6 +114,15 @@ func (p *Pool) send(ctx context.Context, app *crier.App, push *crier.DevicePush)
 		return outcomes.Outcome(reasonClosed, "")
 	}
 	return outcomes.Outcome(reasonBusy, "")
+}
+
+// Lane names what notifications to the device share with others: the credential, and the push service.
+func (p *Pool) Lane(d *crier.Device) string {
+	environment := " "
+	if d.Sandbox {
+		environment = " sandbox "
+	}
+	return string(d.Vendor) + environment + d.Target + " " + laneOf(d)
 }
 
 // enter waits for a place in room, or until open is closed, or ctx has ended, and returns what gives the place back.

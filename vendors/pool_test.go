@@ -270,7 +270,7 @@ func TestPause(t *testing.T) {
 		paused("1")
 		w.advance(seconds*time.Second - time.Millisecond)
 		o := w.push(w.app, android("good"))
-		is(t, o, crier.OutcomeUnavailable, "Paused")
+		is(t, o, crier.OutcomeConfiguration, "Paused")
 		if o.RetryAfter != time.Millisecond || !strings.Contains(o.Info, "SENDER_ID_MISMATCH: ") {
 			t.Errorf("%+v", o)
 		}
@@ -289,7 +289,7 @@ func TestPause(t *testing.T) {
 	}
 }
 
-// A broadcast with a credential that has never worked costs few accounts the push: those that are under way when the pause begins.
+// A broadcast with a credential that has never worked asks the vendor few times: those are under way when the pause begins.
 func TestNewCredentialIsTriedWithFew(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, apnssim.Options{Latency: 20 * time.Millisecond}, vendors.Options{})
@@ -331,19 +331,19 @@ func TestOneTriesAfterAPause(t *testing.T) {
 	w.advance(time.Minute)
 	w.fcm.Fail("slow", &vendorsim.Fault{Status: 403, Code: "SENDER_ID_MISMATCH", Wait: 500 * time.Millisecond})
 	var wg sync.WaitGroup
-	classes := make(map[crier.OutcomeClass]int)
+	reasons := make(map[string]int)
 	var mu sync.Mutex
 	for i := range 50 {
 		wg.Go(func() {
 			o := w.push(w.app, android(fmt.Sprintf("slow%d", i)))
 			mu.Lock()
 			defer mu.Unlock()
-			classes[o.Class]++
+			reasons[o.Reason]++
 		})
 	}
 	wg.Wait()
-	if classes[crier.OutcomeConfiguration] != 1 || classes[crier.OutcomeUnavailable] != 49 {
-		t.Errorf("%v", classes)
+	if reasons["SENDER_ID_MISMATCH"] != 1 || reasons["Paused"] != 49 {
+		t.Errorf("%v", reasons)
 	}
 }
 
@@ -360,7 +360,7 @@ func TestWrongEnvironmentKeepsDevices(t *testing.T) {
 			t.Error(o.Info)
 		}
 	}
-	is(t, w.push(w.app, iPhone(hexToken("ab", 20))), crier.OutcomeUnavailable, "Paused")
+	is(t, w.push(w.app, iPhone(hexToken("ab", 20))), crier.OutcomeConfiguration, "Paused")
 	w.apns.SetFault()
 	w.advance(time.Minute)
 	is(t, w.push(w.app, iPhone(hexToken("ab", 0))), crier.OutcomeAccepted, "")
@@ -377,6 +377,30 @@ func TestWrongEnvironmentKeepsDevices(t *testing.T) {
 	}
 }
 
+// A token of another app is the device's fault where the credential works for others, and the credential's where it works for none or
+// few: only then does it help to wait.
+func TestTokenOfAnotherApp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, apnssim.Options{}, vendors.Options{})
+	w.put(t, w.keys[0])
+	w.apns.SetFault(apnssim.Fault{Token: "ee", Reason: "DeviceTokenNotForTopic"}, apnssim.Fault{Token: "ff", Reason: "Forbidden"})
+	push := func(prefix string, i int, reason string, deviceOnly bool) {
+		t.Helper()
+		o := w.push(w.app, iPhone(hexToken(prefix, i)))
+		is(t, o, crier.OutcomeConfiguration, reason)
+		if o.DeviceOnly != deviceOnly {
+			t.Errorf("device %d of %s: %+v", i, prefix, o)
+		}
+	}
+	push("ee", 0, "DeviceTokenNotForTopic", false) // who knows
+	is(t, w.push(w.app, iPhone(hexToken("ab", 0))), crier.OutcomeAccepted, "")
+	for i := range 19 {
+		push("ee", i, "DeviceTokenNotForTopic", i < 5)
+	}
+	is(t, w.push(w.app, iPhone(hexToken("ab", 0))), crier.OutcomeAccepted, "")
+	push("ff", 0, "Forbidden", false) // says nothing of a device
+}
+
 // Anyone can run a push service: one that refuses all does not keep pushes from the others.
 func TestPushServicesStandForThemselves(t *testing.T) {
 	t.Parallel()
@@ -390,9 +414,9 @@ func TestPushServicesStandForThemselves(t *testing.T) {
 	for i := range 20 {
 		is(t, w.push(w.app, browser(t, other, fmt.Sprintf("b%d", i))), crier.OutcomeConfiguration, "Forbidden")
 	}
-	is(t, w.push(w.app, browser(t, other, "b0")), crier.OutcomeUnavailable, "Paused")
+	is(t, w.push(w.app, browser(t, other, "b0")), crier.OutcomeConfiguration, "Paused")
 	is(t, w.push(w.app, browser(t, w.web, "b0")), crier.OutcomeAccepted, "")
-	is(t, w.push(w.app, browser(t, other, "b0")), crier.OutcomeUnavailable, "Paused")
+	is(t, w.push(w.app, browser(t, other, "b0")), crier.OutcomeConfiguration, "Paused")
 }
 
 func TestCredentialThatDoesNotOpen(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,8 +32,8 @@ type sender struct {
 	opened crier.Sender // nil: failed says why
 	failed crier.Outcome
 
-	// Until works is closed, which is when the vendor has taken a notification, streak sends are under way at a time: what is
-	// under way when a pause begins is refused too, and is lost.
+	// Until works is closed, which is when the vendor has taken a notification, streak sends are under way at a time: a vendor
+	// must not be asked a thousand times with a credential that does not work.
 	trial chan struct{}
 	works chan struct{}
 
@@ -43,10 +44,7 @@ type sender struct {
 
 // send sends through the breaker of the push's lane.
 func (s *sender) send(ctx context.Context, push *crier.DevicePush) crier.Outcome {
-	lane := ""
-	if s.place.vendor == crier.WebPush { // each push service stands for itself, and anyone can run one
-		lane = webpush.Origin(push.Device.Token)
-	}
+	lane := laneOf(push.Device)
 	pass, o := s.admit(lane)
 	if pass == nil {
 		return o
@@ -59,6 +57,14 @@ func (s *sender) send(ctx context.Context, push *crier.DevicePush) crier.Outcome
 	o = s.opened.Send(ctx, push)
 	s.pool.metrics.seconds.WithLabelValues(string(s.place.vendor)).Observe(time.Since(start).Seconds())
 	return s.judge(lane, pass, push.Device, o)
+}
+
+// laneOf names what of a vendor stands for itself: of Web Push each push service, since anyone can run one.
+func laneOf(d *crier.Device) string {
+	if d.Vendor == crier.WebPush {
+		return webpush.Origin(d.Token)
+	}
+	return ""
 }
 
 // open makes the sender from the credential. The first user does it, without a lock of the pool: to open a
@@ -150,8 +156,11 @@ func (s *sender) judge(lane string, p *pass, d *crier.Device, o crier.Outcome) c
 		s.log().Error("a vendor refuses every notification, sending is paused",
 			"origin", lane, "reason", o.Reason, "info", o.Info, "pause", b.pause.String())
 	}
-	if bad && (!s.proven || b.devices() > doubt) {
+	switch one := s.proven && b.devices() <= doubt; {
+	case bad && !one:
 		o.Class, o.Info = crier.OutcomeConfiguration, wrongEnvironment
+	case !bad:
+		o.DeviceOnly = one && slices.Contains(ofDevice[s.place.vendor], o.Reason)
 	}
 	return o
 }

@@ -36,6 +36,9 @@ func (v *Vendors) Send(_ context.Context, _ *crier.App, p *crier.DevicePush) cri
 	return answer(p)
 }
 
+// Lane is actors.Vendors'.
+func (v *Vendors) Lane(d *crier.Device) string { return string(d.Vendor) + d.Target }
+
 // CheckDevice is actors.Vendors'.
 func (v *Vendors) CheckDevice(_ *crier.App, d crier.Device) (crier.Device, error) {
 	return d, d.Validate()
