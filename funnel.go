@@ -66,18 +66,33 @@ type Explanation struct {
 	Because []string `json:"because,omitempty"`
 	// Changed tells that the account's tags or attributes have changed since: what Because says of an account that did
 	// not match is left out then, since it can't be told any more.
-	Changed  bool      `json:"changed,omitempty"`
-	Online   bool      `json:"online"`   // was connected when the push came
-	Delivery string    `json:"delivery"` // where the message stands: one of the Delivery texts
-	Vendor   string    `json:"vendor"`   // where the notification stands: one of the Notify texts
-	Attempts []Attempt `json:"attempts,omitempty"`
+	Changed   bool    `json:"changed,omitempty"`
+	Online    bool    `json:"online"`              // was connected when the push came
+	Connected []Place `json:"connected,omitempty"` // and where
+	// Sendings are what went over connections. They are in the memory of the leader of the account's partition, the last 16 of each account:
+	// what was sent before Remembered, by another leader, is not told.
+	Sendings   []Sending `json:"sendings,omitempty"`
+	Remembered time.Time `json:"remembered,omitzero"`
+	Delivery   string    `json:"delivery"` // where the message stands: one of the Delivery texts
+	Vendor     string    `json:"vendor"`   // where the notification stands: one of the Notify texts
+	Attempts   []Attempt `json:"attempts,omitempty"`
+}
+
+// Sending is one message over one connection.
+type Sending struct {
+	Time    time.Time `json:"time"` // when it was handed to the session
+	Session SessionID `json:"session"`
+	Place             // as of then
+	Mailbox bool      `json:"mailbox,omitempty"`     // read from the mailbox, not live
+	Acked   time.Time `json:"acknowledged,omitzero"` // when; zero: it was not
 }
 
 // What Explanation.Delivery and Vendor say.
 const (
 	DeliveryNone         = "none"         // nothing is kept for the account
 	DeliveryWaiting      = "waiting"      // in the mailbox
-	DeliveryAcknowledged = "acknowledged" // acknowledged, or its time is over
+	DeliveryAcknowledged = "acknowledged" // by one of the account's devices
+	DeliveryExpired      = "expired"      // its time was over before it was acknowledged
 	NotifyNone           = "none"         // no notification is wanted, or the account had no device
 	NotifyToDo           = "to do"
 	NotifyDone           = "done"

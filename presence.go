@@ -43,9 +43,23 @@ type Presence struct {
 	Sessions []SessionPresence // in the order of their logins
 }
 
+// Place is where a session is.
+type Place struct {
+	Node     string        `json:"node"` // the node of the connection
+	Platform Platform      `json:"platform"`
+	State    PresenceState `json:"state"` // Online: in the foreground, or PushOnline: in the background
+}
+
+// OnlinePlace is who was connected at a place when a campaign came.
+type OnlinePlace struct {
+	Place
+	Ordinals []uint32
+}
+
 // SessionPresence is one live session.
 type SessionPresence struct {
 	ID       SessionID
+	Node     string // of the connection
 	Platform Platform
 	State    PresenceState // Online or PushOnline
 	Since    time.Time
@@ -59,6 +73,7 @@ type Login struct {
 	App      AppID
 	User     UserID
 	Session  SessionID
+	Node     string // of the connection
 	Platform Platform
 	SigTime  time.Time // when the UserSig was made; compared with Account.NotBefore
 }

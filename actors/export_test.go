@@ -8,8 +8,9 @@ import (
 
 // The bounds that tests fill.
 const (
-	ParkedMost = parkedMost
-	OnlineMost = onlineMost
+	ParkedMost  = parkedMost
+	OnlineMost  = onlineMost
+	HistoryMost = historyMost
 )
 
 // StartCampaign returns the request that brings a campaign to a partition.

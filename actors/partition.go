@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/crier-im/crier"
 )
@@ -51,6 +52,7 @@ type Deps struct {
 	Directory Directory
 	Vendors   Vendors
 	Grace     time.Duration // DefaultGrace
+	Idle      time.Duration // DefaultIdle
 	Metrics   *Metrics
 	Logger    *slog.Logger
 }
@@ -71,6 +73,7 @@ type partition struct {
 	users     map[userKey]*actor.PID
 	present   map[userKey]*sessionsChanged                // accounts with sessions
 	online    map[crier.AppID]map[uint32]*sessionsChanged // the same by ordinal
+	left      *simplelru.LRU[userKey, history]            // what was sent to accounts that have no actor any more
 	apps      map[crier.AppID]*actor.PID
 	campaigns map[crier.TaskID]*actor.PID
 	queues    map[crier.AppID]*campaignQueue
@@ -124,6 +127,7 @@ func newPartition(d Deps) *partition {
 		campaigns: make(map[crier.TaskID]*actor.PID), queues: make(map[crier.AppID]*campaignQueue),
 		acks: make(map[crier.AppID][]crier.Ack), notifiers: make(map[crier.TaskID]*notifier), since: time.Now(),
 	}
+	p.left, _ = simplelru.NewLRU[userKey, history](leftMost, nil) // fails for a size below 1
 	p.lifetime, p.end = context.WithCancel(context.Background())
 	return p
 }
@@ -305,6 +309,9 @@ func (p *partition) absent(key userKey) {
 func (p *partition) onPassivate(ctx actor.Context, m passivate) {
 	if pid := p.users[m.user]; pid != nil && pid.Equal(m.pid) && p.present[m.user] == nil {
 		delete(p.users, m.user)
+		if len(m.sent) > 0 {
+			p.left.Add(m.user, m.sent)
+		}
 		ctx.Poison(pid)
 	}
 }
@@ -313,7 +320,9 @@ func (p *partition) onPassivate(ctx actor.Context, m passivate) {
 func (p *partition) user(ctx actor.Context, key userKey) *actor.PID {
 	pid := p.users[key]
 	if pid == nil {
-		pid = ctx.Spawn(userProps(p.Deps, key, ctx.Self()))
+		sent, _ := p.left.Get(key)
+		p.left.Remove(key)
+		pid = ctx.Spawn(userProps(p.Deps, key, ctx.Self(), sent))
 		p.users[key] = pid
 	}
 	return pid

@@ -65,12 +65,12 @@ func (p *partition) onCampaignStarted(ctx actor.Context, s *campaignStart, audie
 	}
 	p.Metrics.matched.Add(float64(audience.Total()))
 	var message *deliver
-	var online []uint32
+	var online []*sessionsChanged
 	for ordinal, at := range p.online[s.campaign.App] {
 		if !audience.Contains(ordinal) {
 			continue
 		}
-		online = append(online, ordinal)
+		online = append(online, at)
 		if message == nil {
 			message = &deliver{crier.NewDelivery(s.campaign, p.language(s.campaign.App))}
 		}
@@ -83,17 +83,38 @@ func (p *partition) onCampaignStarted(ctx actor.Context, s *campaignStart, audie
 	}
 }
 
-// recordOnline stores who was connected, for reports and explanations; receivers don't wait for it.
-func (p *partition) recordOnline(c *crier.Campaign, online []uint32) {
+// recordOnline stores who was connected, and where, for reports and explanations; receivers don't wait for it.
+func (p *partition) recordOnline(c *crier.Campaign, online []*sessionsChanged) {
 	if len(online) == 0 {
 		return
 	}
 	p.command(func(ctx context.Context) func(actor.Context) {
-		if err := p.Replica.RecordOnline(ctx, c.App, c.Seq, online); err != nil && !errors.Is(err, context.Canceled) {
+		if err := p.Replica.RecordOnline(ctx, c.App, c.Seq, placesOf(online)); err != nil && !errors.Is(err, context.Canceled) {
 			p.log.Warn("who was connected could not be stored", "task", c.Task, "err", err)
 		}
 		return func(actor.Context) {}
 	})
+}
+
+// placesOf groups accounts by where they are connected: a bitmap for each place is smaller than a place for each account.
+func placesOf(online []*sessionsChanged) (places []crier.OnlinePlace) {
+	index := make(map[crier.Place]int)
+	for _, at := range online {
+		for _, s := range at.sessions {
+			place := placeOf(s)
+			i, ok := index[place]
+			if !ok {
+				i = len(places)
+				index[place], places = i, append(places, crier.OnlinePlace{Place: place})
+			}
+			places[i].Ordinals = append(places[i].Ordinals, at.ordinal)
+		}
+	}
+	return places
+}
+
+func placeOf(s crier.SessionPresence) crier.Place {
+	return crier.Place{Node: s.Node, Platform: s.Platform, State: s.State}
 }
 
 func (p *partition) language(app crier.AppID) crier.Language {

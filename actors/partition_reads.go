@@ -30,7 +30,19 @@ func (p *partition) onExplain(ctx actor.Context, m explain) {
 		names = &app.AttrNames
 	}
 	e, err := p.Replica.Explain(m.campaign, m.user, names)
-	respond(ctx, e, err)
+	if err != nil {
+		ctx.Respond(failed{err})
+		return
+	}
+	e.Remembered = p.since.UTC()
+	key := userKey{m.campaign.App, m.user}
+	if pid := p.users[key]; pid != nil {
+		ctx.Send(pid, recall{m.campaign.Seq, e, ctx.Sender()})
+		return
+	}
+	sent, _ := p.left.Peek(key)
+	e.Sendings = sent.of(m.campaign.Seq)
+	ctx.Respond(e)
 }
 
 func respond(ctx actor.Context, answer any, err error) {

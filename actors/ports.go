@@ -46,8 +46,8 @@ type Replica interface {
 	// Campaign returns a campaign that lives here, nil where there is none.
 	Campaign(app crier.AppID, task crier.TaskID) (*crier.Campaign, error)
 
-	// RecordOnline stores who was connected when a campaign came.
-	RecordOnline(ctx context.Context, app crier.AppID, seq uint64, ordinals []uint32) error
+	// RecordOnline stores who was connected when a campaign came, and where.
+	RecordOnline(ctx context.Context, app crier.AppID, seq uint64, places []crier.OnlinePlace) error
 	// ClaimDevice gives a token to an account and returns who had it before and may have it still, without those in
 	// removed: only at the token's partition.
 	ClaimDevice(ctx context.Context, app crier.AppID, vendor crier.Vendor, token string, user crier.UserID, removed []crier.UserID) ([]crier.UserID, error)

@@ -18,6 +18,7 @@ const callTimeout = 2900 * time.Millisecond
 // API and the gateway call. It groups accounts by partition, one message each. Safe for
 // concurrent use.
 type Service struct {
+	node    string
 	dir     Directory
 	system  SystemReplica
 	vendors Vendors
@@ -27,9 +28,9 @@ type Service struct {
 	rounds  changeRounds
 }
 
-// NewService returns a front door. system serves reads only; changes go through dir.
-func NewService(dir Directory, system SystemReplica, vendors Vendors, actors *actor.ActorSystem, m *Metrics, log *slog.Logger) *Service {
-	return &Service{dir: dir, system: system, vendors: vendors, actors: actors, metrics: m, log: log.With("component", "service")}
+// NewService returns a front door. node names the one that it is on; system serves reads only: changes go through dir.
+func NewService(node string, dir Directory, system SystemReplica, vendors Vendors, actors *actor.ActorSystem, m *Metrics, log *slog.Logger) *Service {
+	return &Service{node: node, dir: dir, system: system, vendors: vendors, actors: actors, metrics: m, log: log.With("component", "service")}
 }
 
 // App returns an app, nil where there is none.
@@ -172,6 +173,7 @@ func (s *Service) Connect(ctx context.Context, login crier.Login, conn crier.Con
 	if login.Session == "" {
 		login.Session = crier.SessionID(uuid.NewString())
 	}
+	login.Node = s.node
 	root := outboxOf(s.actors)
 	pid := root.Spawn(crossingProps(s.metrics, func() actor.Actor {
 		return &session{service: s, dir: s.dir, metrics: s.metrics, log: s.log, login: login, conn: conn}

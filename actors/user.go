@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// userIdle is how long a user actor without a session stays.
-	userIdle = 30 * time.Second
+	// DefaultIdle is how long a user actor without a session stays.
+	DefaultIdle = 30 * time.Second
 	// mailboxPage is how many messages are read from the mailbox at a time.
 	mailboxPage = 32
 	// fromMailbox and fromLive are the labels of deliveries.
@@ -25,9 +25,9 @@ const (
 	onlineMost = 256
 )
 
-func userProps(d Deps, key userKey, parent *actor.PID) *actor.Props {
+func userProps(d Deps, key userKey, parent *actor.PID, sent history) *actor.Props {
 	return crossingProps(d.Metrics, func() actor.Actor {
-		return &user{Deps: d, key: key, parent: parent}
+		return &user{Deps: d, key: key, parent: parent, sent: sent}
 	})
 }
 
@@ -39,13 +39,14 @@ type user struct {
 	parent   *actor.PID
 	ordinal  uint32
 	sessions []*userSession
+	sent     history
 	entering int // logins whose account is being created
 	creating sync.WaitGroup
 }
 
 // userSession is what a user knows of one of its sessions.
 type userSession struct {
-	login      crier.Login
+	login      *crier.Login
 	pid        *actor.PID
 	since      time.Time
 	background bool
@@ -74,15 +75,15 @@ func (u *user) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		u.Metrics.users.Inc()
-		ctx.SetReceiveTimeout(userIdle)
+		ctx.SetReceiveTimeout(u.Idle)
 	case *actor.Stopped:
 		u.creating.Wait()
 		u.Metrics.users.Dec()
 	case *actor.ReceiveTimeout:
 		if u.entering > 0 {
-			ctx.SetReceiveTimeout(userIdle)
+			ctx.SetReceiveTimeout(u.Idle)
 		} else if len(u.sessions) == 0 {
-			ctx.Send(u.parent, passivate{u.key, ctx.Self()})
+			ctx.Send(u.parent, passivate{u.key, ctx.Self(), u.sent})
 		}
 	case *actor.Terminated:
 		u.onSessionGone(ctx, func(s *userSession) bool { return s.pid.Equal(m.Who) })
@@ -98,6 +99,9 @@ func (u *user) Receive(ctx actor.Context) {
 		u.onMove(ctx, m)
 	case detachSession:
 		u.onSessionGone(ctx, func(s *userSession) bool { return s.login.Session == m.session })
+	case recall:
+		m.explanation.Sendings = u.sent.of(m.seq)
+		ctx.Send(m.sender, m.explanation)
 	case endSessions:
 		u.onEnd(ctx, m.reason)
 	default:
@@ -160,7 +164,7 @@ func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, acco
 	u.ordinal = account.Ordinal
 	u.evict(ctx, app, &m.login)
 	ctx.CancelReceiveTimeout()
-	s := &userSession{login: m.login, pid: m.session, since: time.Now(), cursor: m.cursor, unacked: m.unacked}
+	s := &userSession{login: &m.login, pid: m.session, since: time.Now(), cursor: m.cursor, unacked: m.unacked}
 	u.sessions = append(u.sessions, s)
 	ctx.Watch(m.session)
 	u.tellPartition(ctx)
@@ -204,11 +208,11 @@ func (u *user) tellPartition(ctx actor.Context) {
 			state = crier.PushOnline
 		}
 		m.sessions = append(m.sessions, crier.SessionPresence{
-			ID: s.login.Session, Platform: s.login.Platform, State: state, Since: s.since,
+			ID: s.login.Session, Node: s.login.Node, Platform: s.login.Platform, State: state, Since: s.since,
 		})
 	}
 	if len(u.sessions) == 0 {
-		ctx.SetReceiveTimeout(userIdle)
+		ctx.SetReceiveTimeout(u.Idle)
 	}
 	ctx.Send(u.parent, m)
 }
@@ -275,6 +279,7 @@ func (u *user) send(ctx actor.Context, s *userSession, d *crier.Delivery, from s
 	if from == fromMailbox {
 		s.mailboxTo = d.Seq
 	}
+	u.sent.add(sending{seq: d.Seq, login: s.login, at: time.Now().UnixNano(), background: s.background, mailbox: from == fromMailbox})
 	u.Metrics.deliveries[from].Inc()
 	ctx.Send(s.pid, d)
 }
@@ -305,7 +310,9 @@ func (u *user) onAcknowledge(ctx actor.Context, m acknowledge) {
 		return
 	}
 	acked := m.take(&s.unacked)
+	now := time.Now()
 	for _, seq := range acked {
+		u.sent.acknowledge(m.session, seq, now)
 		ctx.Send(u.parent, acknowledged{u.key.app, crier.Ack{Seq: seq, Ordinal: u.ordinal, Later: seq <= s.mailboxTo}})
 	}
 	u.catchUp(ctx, s)

@@ -37,6 +37,7 @@ type base struct {
 	mu       sync.RWMutex
 	meta     *logv1.Meta // as of the last entry that was applied
 	writes   int         // of the command that is being applied
+	written  int         // bytes of values of the same
 	dirty    overlay     // what commands have written since the last flush
 	flushing overlay     // what is on its way to the disk; not changed
 	storing  *logv1.Meta // its meta
@@ -148,6 +149,7 @@ func (b *base) delete(key []byte) { b.write(key, nil) }
 
 func (b *base) write(key, value []byte) {
 	b.writes++
+	b.written += len(value)
 	b.dirty.set(key, value)
 }
 
@@ -212,7 +214,7 @@ func (b *base) applyCommand(data []byte) any {
 	if cmd.GetVersion() > commandVersion || cmd.GetBody() == nil {
 		return crier.Errorf(crier.CodeInternal, "a command of version %d is not understood, this is %d: upgrade the node", cmd.GetVersion(), commandVersion)
 	}
-	b.writes = 0
+	b.writes, b.written = 0, 0
 	b.meta.ClockMs = max(b.meta.GetClockMs(), cmd.GetTimeMs())
 	return b.self.apply(&cmd)
 }

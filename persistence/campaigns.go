@@ -24,8 +24,9 @@ const (
 	keepRequest = time.Minute
 	// sweepMost bounds what one Sweep forgets; the rest is due at once again.
 	sweepMost = 1000
-	// sweepWrites ends one that writes more: a campaign can have many records, and they must fit into a transaction.
+	// sweepWrites and sweepBytes end one that writes more: a campaign can have many records, and they must fit into a transaction.
 	sweepWrites = 10_000
+	sweepBytes  = 1 << 20
 )
 
 // dayZone is the calendar of the daily quota: UTC+8.
@@ -66,6 +67,9 @@ func (m *Machine) startCampaign(c *crier.Campaign) any {
 	funnel := &logv1.Funnel{Matched: audience.total, Kept: c.Kept()}
 	if c.Kept() && !matched.IsEmpty() && c.Expires().After(m.now()) {
 		audience.toNotify = m.keep(state, c, matched.Clone(), funnel)
+	} else if c.Kept() { // it came too late
+		funnel.Expired = audience.total
+		m.putMatched(c.App, c.Seq, partExpired, matched)
 	}
 	m.remember(state, c, matched, funnel)
 	return audience
@@ -304,7 +308,7 @@ func (m *Machine) sweep() any {
 		return internal(err)
 	}
 	for _, k := range due {
-		if m.writes > sweepWrites {
+		if m.writes > sweepWrites || m.written > sweepBytes {
 			return nil // the rest is due at once again
 		}
 		if err := m.expire(k[offDue:]); err != nil {

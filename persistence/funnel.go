@@ -13,24 +13,25 @@ import (
 )
 
 const (
-	// keepExplained is how long it can be told what became of a campaign, at least; longer if it is kept longer.
+	// keepExplained is how long it can be told what became of a campaign, after its end.
 	keepExplained = 24 * time.Hour
 	// attemptsMost bounds the attempts of a campaign that a partition remembers; over it, only failures are
 	// remembered, up to twice as many.
 	attemptsMost = 20_000
-	// The parts of kindMatched: who matched, who was connected, and from partOr on for which tag of TagsOr, or else
-	// value of AttrsOr.
-	partAll    = 0
-	partOnline = 1
-	partOr     = 2
+	// The parts of kindMatched: who matched, who had not acknowledged when the message's time was over, and from partOr on for
+	// which tag of TagsOr, or else value of AttrsOr.
+	partAll     = 0
+	partOr      = 2
+	partExpired = 255
 )
 
 // remember stores what explanations and the funnel of a campaign need.
 func (m *Machine) remember(state *appState, c *crier.Campaign, matched *roaring.Bitmap, funnel *logv1.Funnel) {
-	until := m.now().Add(keepExplained)
+	until := m.now()
 	if c.Expires().After(until) {
 		until = c.Expires()
 	}
+	until = until.Add(keepExplained)
 	m.putUntil(m.keys.seq(kindFunnel, c.App, c.Seq), marshal(funnel), until)
 	m.putMatched(c.App, c.Seq, partAll, matched)
 	rest := matched.Clone() // each account under the first term that it has: all terms of all would be twice as much
@@ -82,27 +83,58 @@ func (m *Machine) count(app crier.AppID, seq uint64, change func(*logv1.Funnel))
 	m.putProto(key, f)
 }
 
-// recordOnline stores who was connected when a campaign came.
+// recordOnline stores who was connected, and where, when a campaign came.
 func (m *Machine) recordOnline(c *logv1.RecordOnline) any {
-	app := crier.AppID(c.GetApp())
-	online := roaring.New()
-	err := online.UnmarshalBinary(c.GetOnline())
-	if err == nil {
-		err = online.Validate()
+	app, places := crier.AppID(c.GetApp()), c.GetPlaces()
+	if len(c.GetOnline()) > 0 {
+		places = append(places, &logv1.Place{State: string(crier.Online), Ordinals: c.GetOnline()})
 	}
-	if err != nil {
-		return internal(err)
+	online := roaring.New()
+	for _, p := range places {
+		at, err := readBitmap(p.GetOrdinals())
+		if err != nil {
+			return internal(err)
+		}
+		online.Or(at)
 	}
 	m.count(app, c.GetSeq(), func(f *logv1.Funnel) {
 		f.Online = online.GetCardinality()
-		m.putMatched(app, c.GetSeq(), partOnline, online)
+		m.putProto(m.keys.seq(kindPlaces, app, c.GetSeq()), &logv1.Places{Places: places})
 	})
 	return nil
+}
+
+// readBitmap returns a bitmap from its bytes.
+func readBitmap(v []byte) (*roaring.Bitmap, error) {
+	b := roaring.New()
+	if err := b.UnmarshalBinary(v); err != nil {
+		return nil, err
+	}
+	return b, b.Validate()
+}
+
+// placesOf returns where an account was connected when a campaign came.
+func (m *Machine) placesOf(app crier.AppID, seq uint64, ordinal uint32) (at []crier.Place, err error) {
+	var places logv1.Places
+	if err := m.getProto(m.keys.seq(kindPlaces, app, seq), &places); err != nil {
+		return nil, internal(err)
+	}
+	for _, p := range places.GetPlaces() {
+		b, err := readBitmap(p.GetOrdinals())
+		if err != nil {
+			return nil, internal(err)
+		}
+		if b.Contains(ordinal) {
+			at = append(at, crier.Place{Node: p.GetNode(), Platform: crier.Platform(p.GetPlatform()), State: crier.PresenceState(p.GetState())})
+		}
+	}
+	return at, nil
 }
 
 // forgetExplanation ends what remember began.
 func (m *Machine) forgetExplanation(app crier.AppID, seq uint64) error {
 	m.delete(m.keys.seq(kindFunnel, app, seq))
+	m.delete(m.keys.seq(kindPlaces, app, seq))
 	for _, kind := range []byte{kindMatched, kindAttempts} {
 		m.deleteUnder(m.keys.seq(kind, app, seq))
 	}
@@ -180,7 +212,12 @@ func (r *Replica) Explain(c *crier.Campaign, user crier.UserID, names *crier.Att
 // explain fills in what is known of an account. The caller holds mu.
 func (m *Machine) explain(e *crier.Explanation, c *crier.Campaign, a *crier.Account, names *crier.AttrNames) error {
 	in := func(part byte) bool { return m.inMatched(c.App, c.Seq, part, a.Ordinal) }
-	e.Matched, e.Online, e.Changed = in(partAll), in(partOnline), a.Changed.After(c.Accepted)
+	e.Matched, e.Changed = in(partAll), a.Changed.After(c.Accepted)
+	var err error
+	if e.Connected, err = m.placesOf(c.App, c.Seq, a.Ordinal); err != nil {
+		return err
+	}
+	e.Online = len(e.Connected) > 0
 	switch {
 	case !e.Changed:
 		e.Because = c.Condition.Explain(a, names)
@@ -195,7 +232,9 @@ func (m *Machine) explain(e *crier.Explanation, c *crier.Campaign, a *crier.Acco
 			e.Vendor = crier.NotifyToDo
 		}
 	} else if e.Matched && c.Kept() {
-		e.Delivery = crier.DeliveryAcknowledged
+		if e.Delivery = crier.DeliveryAcknowledged; in(partExpired) {
+			e.Delivery = crier.DeliveryExpired
+		}
 	}
 	attempts, err := m.attemptsOf(c.App, c.Seq, a.Ordinal)
 	if e.Attempts = attempts; len(attempts) > 0 && e.Vendor == crier.NotifyNone {
@@ -237,8 +276,8 @@ func (m *Machine) inMatched(app crier.AppID, seq uint64, part byte, ordinal uint
 	if err != nil || v == nil {
 		return false
 	}
-	b := roaring.New()
-	return b.UnmarshalBinary(v) == nil && b.Validate() == nil && b.Contains(ordinal)
+	b, err := readBitmap(v)
+	return err == nil && b.Contains(ordinal)
 }
 
 // attemptsOf returns what was tried for an account, in the order of time.
@@ -252,6 +291,9 @@ func (m *Machine) attemptsOf(app crier.AppID, seq uint64, ordinal uint32) (attem
 		if err := m.getProto(k, record); err != nil {
 			return nil, internal(err)
 		}
+		for _, g := range record.GetGroups() {
+			attempts = appendGroup(attempts, g, ordinal)
+		}
 		for _, p := range record.GetAttempts() {
 			if p.GetOrdinal() == ordinal {
 				attempts = append(attempts, crier.Attempt{
@@ -262,4 +304,41 @@ func (m *Machine) attemptsOf(app crier.AppID, seq uint64, ordinal uint32) (attem
 		}
 	}
 	return attempts, nil
+}
+
+// groupAttempts brings attempts into groups, in their order.
+func groupAttempts(attempts []crier.Attempt) (groups []*logv1.AttemptGroup) {
+	type kind struct {
+		vendor          crier.Vendor
+		outcome, reason string
+		tries           int
+	}
+	of := make(map[kind]*logv1.AttemptGroup)
+	attempts = slices.Clone(attempts)
+	slices.SortStableFunc(attempts, func(a, b crier.Attempt) int { return a.Time.Compare(b.Time) }) // none is before its group
+	for _, a := range attempts {
+		k, ms := kind{a.Vendor, a.Outcome, a.Reason, a.Tries}, a.Time.UnixMilli()
+		g := of[k]
+		if g == nil {
+			g = &logv1.AttemptGroup{Vendor: string(a.Vendor), Outcome: a.Outcome, Reason: a.Reason, Tries: uint32(a.Tries), TimeMs: ms}
+			of[k], groups = g, append(groups, g)
+		}
+		g.Ordinals = append(g.Ordinals, a.Ordinal)
+		g.AfterMs = append(g.AfterMs, uint32(ms-g.GetTimeMs()))
+		g.Devices = append(g.Devices, a.Device)
+	}
+	return groups
+}
+
+// appendGroup appends a group's attempts of one account.
+func appendGroup(attempts []crier.Attempt, g *logv1.AttemptGroup, ordinal uint32) []crier.Attempt {
+	for i, o := range g.GetOrdinals() {
+		if o == ordinal && i < len(g.GetAfterMs()) && i < len(g.GetDevices()) {
+			attempts = append(attempts, crier.Attempt{
+				Ordinal: ordinal, Time: time.UnixMilli(g.GetTimeMs() + int64(g.GetAfterMs()[i])).UTC(), Vendor: crier.Vendor(g.GetVendor()),
+				Device: g.GetDevices()[i], Outcome: g.GetOutcome(), Reason: g.GetReason(), Tries: int(g.GetTries()),
+			})
+		}
+	}
+	return attempts
 }

@@ -22,6 +22,7 @@ const (
 	kindTodo      = 'w' // app, seq, chunk: who may still get a notification, a chunk of ordinals
 	kindFunnel    = 'f' // app, seq: logv1.Funnel
 	kindMatched   = 'e' // app, seq, part: who matched, for explanations
+	kindPlaces    = 'l' // app, seq: logv1.Places
 	kindAttempts  = 'g' // app, seq, number: logv1.Attempts
 	kindHolder    = 'd' // app, ordinal: the name of an account with devices
 	kindOwner     = 'o' // app, hash of vendor and token: logv1.Owner

@@ -348,6 +348,7 @@ func (m *Machine) forgetMail(app crier.AppID, state *appState, seq uint64) {
 		m.count(app, seq, func(f *logv1.Funnel) {
 			f.Expired += waiting
 			f.VendorExpired += todo
+			m.putMatched(app, seq, partExpired, x.remaining)
 		})
 	}
 	for _, kind := range []byte{kindRemaining, kindTodo} {

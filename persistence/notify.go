@@ -45,9 +45,9 @@ func (m *Machine) vendorProgress(c *logv1.VendorProgress) any {
 	app := crier.AppID(c.GetApp())
 	state := m.app(app)
 	if _, x := state.find(c.GetSeq()); x != nil {
-		m.finish(app, x, c.GetDone())
+		m.finish(app, x, c)
 	}
-	m.putAttempts(app, c.GetSeq(), c.GetAttempts())
+	m.putAttempts(app, c.GetSeq(), &logv1.Attempts{Attempts: c.GetAttempts(), Groups: c.GetGroups()})
 	for _, gone := range c.GetGone() {
 		// An account that is no more has no device: the refusal is what was wanted.
 		_ = m.changeAccounts(&logv1.ChangeAccounts{App: c.GetApp(), Changes: []*typesv1.Change{gone}})
@@ -56,14 +56,25 @@ func (m *Machine) vendorProgress(c *logv1.VendorProgress) any {
 }
 
 // finish takes targets off the list.
-func (m *Machine) finish(app crier.AppID, x *mail, done []*logv1.VendorResult) {
+func (m *Machine) finish(app crier.AppID, x *mail, c *logv1.VendorProgress) {
 	dirty := roaring.New() // chunks
+	done := func(ordinal uint32) bool {
+		if !x.todo.CheckedRemove(ordinal) {
+			return false
+		}
+		dirty.Add(chunkOf(ordinal))
+		return true
+	}
 	m.count(app, x.seq, func(f *logv1.Funnel) {
-		for _, d := range done {
-			if !x.todo.CheckedRemove(d.GetOrdinal()) {
+		for _, ordinal := range c.GetTaken() {
+			if done(ordinal) {
+				f.Accepted++
+			}
+		}
+		for _, d := range c.GetDone() {
+			if !done(d.GetOrdinal()) {
 				continue
 			}
-			dirty.Add(chunkOf(d.GetOrdinal()))
 			switch d.GetReason() {
 			case "":
 				f.Accepted++
@@ -85,20 +96,26 @@ func (m *Machine) finish(app crier.AppID, x *mail, done []*logv1.VendorResult) {
 }
 
 // putAttempts remembers what was tried, up to attemptsMost.
-func (m *Machine) putAttempts(app crier.AppID, seq uint64, attempts []*logv1.Attempt) {
-	if len(attempts) == 0 {
+func (m *Machine) putAttempts(app crier.AppID, seq uint64, a *logv1.Attempts) {
+	if len(a.GetAttempts())+len(a.GetGroups()) == 0 {
 		return
 	}
 	m.count(app, seq, func(f *logv1.Funnel) {
 		if f.GetAttempts() >= attemptsMost {
-			attempts = slices.DeleteFunc(attempts, func(a *logv1.Attempt) bool { return a.GetOutcome() == string(crier.OutcomeAccepted) })
+			accepted := string(crier.OutcomeAccepted)
+			a.Attempts = slices.DeleteFunc(a.Attempts, func(t *logv1.Attempt) bool { return t.GetOutcome() == accepted })
+			a.Groups = slices.DeleteFunc(a.Groups, func(g *logv1.AttemptGroup) bool { return g.GetOutcome() == accepted })
 		}
-		if len(attempts) == 0 || f.GetAttempts() >= 2*attemptsMost {
+		n := len(a.GetAttempts())
+		for _, g := range a.GetGroups() {
+			n += len(g.GetOrdinals())
+		}
+		if n == 0 || f.GetAttempts() >= 2*attemptsMost {
 			return
 		}
-		m.putProto(m.keys.attempts(app, seq, f.GetRecords()), &logv1.Attempts{Attempts: attempts})
+		m.putProto(m.keys.attempts(app, seq, f.GetRecords()), a)
 		f.Records++
-		f.Attempts += uint64(len(attempts))
+		f.Attempts += uint64(n)
 	})
 }
 
@@ -116,27 +133,30 @@ func (r *Replica) ClaimDevice(ctx context.Context, app crier.AppID, vendor crier
 }
 
 // RecordOnline is actors.Replica's.
-func (r *Replica) RecordOnline(ctx context.Context, app crier.AppID, seq uint64, ordinals []uint32) error {
-	online, err := roaring.BitmapOf(ordinals...).ToBytes()
-	if err != nil {
-		return internal(err)
+func (r *Replica) RecordOnline(ctx context.Context, app crier.AppID, seq uint64, places []crier.OnlinePlace) error {
+	c := &logv1.RecordOnline{App: uint32(app), Seq: seq}
+	for _, p := range places {
+		b := roaring.BitmapOf(p.Ordinals...)
+		b.RunOptimize()
+		ordinals, err := b.ToBytes()
+		if err != nil {
+			return internal(err)
+		}
+		c.Places = append(c.Places, &logv1.Place{Node: p.Node, Platform: string(p.Platform), State: string(p.State), Ordinals: ordinals})
 	}
-	c := &logv1.RecordOnline{App: uint32(app), Seq: seq, Online: online}
-	_, err = r.propose(ctx, &logv1.Command{Body: &logv1.Command_RecordOnline{RecordOnline: c}})
+	_, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_RecordOnline{RecordOnline: c}})
 	return err
 }
 
 // VendorProgress is actors.Replica's.
 func (r *Replica) VendorProgress(ctx context.Context, app crier.AppID, p *crier.VendorProgress) error {
-	c := &logv1.VendorProgress{App: uint32(app), Seq: p.Seq}
+	c := &logv1.VendorProgress{App: uint32(app), Seq: p.Seq, Groups: groupAttempts(p.Attempts)}
 	for _, d := range p.Done {
-		c.Done = append(c.Done, &logv1.VendorResult{Ordinal: d.Ordinal, Reason: d.Reason})
-	}
-	for _, a := range p.Attempts {
-		c.Attempts = append(c.Attempts, &logv1.Attempt{
-			Ordinal: a.Ordinal, TimeMs: a.Time.UnixMilli(), Vendor: string(a.Vendor), Device: a.Device,
-			Outcome: a.Outcome, Reason: a.Reason, Tries: uint32(a.Tries),
-		})
+		if d.Reason == "" {
+			c.Taken = append(c.Taken, d.Ordinal)
+		} else {
+			c.Done = append(c.Done, &logv1.VendorResult{Ordinal: d.Ordinal, Reason: d.Reason})
+		}
 	}
 	for i := range p.Gone {
 		c.Gone = append(c.Gone, wire.FromChange(&p.Gone[i]))

@@ -141,6 +141,10 @@ func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
 				v.Done = append(v.Done, &logv1.VendorResult{Ordinal: ordinal, Reason: []string{"", "", "Unregistered", crier.ReasonNoDevice}[random.IntN(4)]})
 				v.Attempts = append(v.Attempts, &logv1.Attempt{Ordinal: ordinal, TimeMs: now.UnixMilli(), Vendor: "apns", Outcome: "accepted"})
 			}
+			if random.IntN(2) == 0 {
+				v.Taken, v.Attempts = []uint32{ordinal(), ordinal()}, nil
+				v.Groups = groupAttempts([]crier.Attempt{{Ordinal: v.GetTaken()[0], Time: now, Vendor: crier.APNs, Outcome: "accepted"}})
+			}
 			gone := crier.Change{Op: crier.OpRemoveDevice, User: user, Device: &crier.Device{Vendor: crier.APNs, Token: "1"}}
 			v.Gone = []*typesv1.Change{wire.FromChange(&gone)}
 			add(&logv1.Command{Body: &logv1.Command_VendorProgress{VendorProgress: v}})
@@ -149,7 +153,11 @@ func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
 			if err != nil {
 				panic(err)
 			}
-			add(&logv1.Command{Body: &logv1.Command_RecordOnline{RecordOnline: &logv1.RecordOnline{App: uint32(testApp), Seq: seq, Online: online}}})
+			c := &logv1.RecordOnline{App: uint32(testApp), Seq: seq, Online: online}
+			if random.IntN(2) == 0 {
+				c.Online, c.Places = nil, []*logv1.Place{{Node: "n", State: "Online", Ordinals: online}, {Node: "m", State: "Online", Ordinals: online}}
+			}
+			add(&logv1.Command{Body: &logv1.Command_RecordOnline{RecordOnline: c}})
 		case 0, 1, 2, 3:
 			b := new(logv1.ChangeBatch)
 			for range 1 + random.IntN(3) {

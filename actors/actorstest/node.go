@@ -4,6 +4,7 @@
 package actorstest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -29,7 +30,7 @@ type Node struct {
 	Replicas []*Replica // by partition; they stay when the actor of their partition is stopped
 	Registry *prometheus.Registry
 
-	Grace time.Duration // of partitions that Start starts
+	Grace, Idle time.Duration // of partitions that Start starts
 
 	actors  *actor.ActorSystem
 	metrics *actors.Metrics
@@ -54,14 +55,14 @@ func NewNode(n int, apps ...*crier.App) *Node {
 		node.Start(crier.PartitionID(p))
 	}
 	node.pids[crier.SystemPartition] = node.actors.Root.Spawn(actors.SystemProps(node.System, node.metrics))
-	node.Service = actors.NewService(node, node.System, node.Vendors, node.actors, node.metrics, quiet)
+	node.Service = actors.NewService("node", node, node.System, node.Vendors, node.actors, node.metrics, quiet)
 	return node
 }
 
 // Start starts the actor of a partition, as a node does that has come to lead it.
 func (n *Node) Start(p crier.PartitionID) {
 	pid := n.actors.Root.Spawn(actors.PartitionProps(actors.Deps{
-		Partition: p, Replica: n.Replicas[p], System: n.System, Directory: n, Vendors: n.Vendors, Grace: n.Grace,
+		Partition: p, Replica: n.Replicas[p], System: n.System, Directory: n, Vendors: n.Vendors, Grace: n.Grace, Idle: cmp.Or(n.Idle, actors.DefaultIdle),
 		Metrics: n.metrics, Logger: slog.New(slog.DiscardHandler),
 	}))
 	n.mu.Lock()

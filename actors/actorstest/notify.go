@@ -73,9 +73,16 @@ func (r *Replica) Campaign(app crier.AppID, id crier.TaskID) (*crier.Campaign, e
 }
 
 // RecordOnline is actors.Replica's.
-func (r *Replica) RecordOnline(ctx context.Context, app crier.AppID, seq uint64, ordinals []uint32) error {
+func (r *Replica) RecordOnline(ctx context.Context, app crier.AppID, seq uint64, places []crier.OnlinePlace) error {
 	return r.command(ctx, "RecordOnline", func() error {
-		r.app(app).funnel(seq).Online = uint64(len(ordinals))
+		online := make(map[uint32]bool)
+		for _, p := range places {
+			for _, ordinal := range p.Ordinals {
+				online[ordinal] = true
+			}
+		}
+		r.app(app).funnel(seq).Online = uint64(len(online))
+		r.app(app).places[seq] = places
 		return nil
 	})
 }
@@ -175,12 +182,17 @@ func (r *Replica) Funnel(app crier.AppID, seq uint64) (*crier.Funnel, error) {
 	return &f, nil
 }
 
-// Explain is actors.Replica's; it knows only whether the account matches now.
+// Explain is actors.Replica's; it knows only whether the account matches now, and where it was connected.
 func (r *Replica) Explain(c *crier.Campaign, user crier.UserID, names *crier.AttrNames) (*crier.Explanation, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := &crier.Explanation{Task: c.Task, User: user}
 	if account := r.app(c.App).accounts[user]; account != nil {
+		for _, p := range r.app(c.App).places[c.Seq] {
+			if slices.Contains(p.Ordinals, account.Ordinal) {
+				e.Online, e.Connected = true, append(e.Connected, p.Place)
+			}
+		}
 		e.Exists, e.Known, e.Matched, e.Because = true, true, c.Condition.Match(account), c.Condition.Explain(account, names)
 	}
 	return e, nil

@@ -34,6 +34,7 @@ type replicaApp struct {
 	totals   map[uint64]uint64 // by Seq
 	mail     []*mail           // ascending Seq
 	funnels  map[uint64]*crier.Funnel
+	places   map[uint64][]crier.OnlinePlace
 	owners   map[string][]crier.UserID // of tokens, the present one last
 	home     home
 }
@@ -96,7 +97,7 @@ func (r *Replica) app(id crier.AppID) *replicaApp {
 	if r.apps[id] == nil {
 		r.apps[id] = &replicaApp{
 			accounts: make(map[crier.UserID]*crier.Account), totals: make(map[uint64]uint64), home: newHome(),
-			funnels: make(map[uint64]*crier.Funnel), owners: make(map[string][]crier.UserID),
+			funnels: make(map[uint64]*crier.Funnel), places: make(map[uint64][]crier.OnlinePlace), owners: make(map[string][]crier.UserID),
 		}
 	}
 	return r.apps[id]

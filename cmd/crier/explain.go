@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -59,9 +60,17 @@ func writeExplanation(out io.Writer, e *crier.Explanation) error {
 		return w.Flush()
 	}
 	if e.Online {
-		say("connected", "yes: the message went over the connection at once")
+		say("connected", "%s", connectedWords(e))
 	} else {
 		say("connected", "no, not when the push came")
+	}
+	sent := "sent"
+	for _, s := range e.Sendings {
+		say(sent, "%s", sendingWords(&s))
+		sent = ""
+	}
+	if e.Online && len(e.Sendings) == 0 {
+		say("sent", "not remembered: the leader of its partition remembers since %s, the last messages of each account", clock(e.Remembered))
 	}
 	say("notified", "%s", notifiedWords(e))
 	for _, a := range e.Attempts {
@@ -69,6 +78,36 @@ func writeExplanation(out io.Writer, e *crier.Explanation) error {
 	}
 	say("now", "%s", nowWords(e))
 	return w.Flush()
+}
+
+func clock(t time.Time) string { return t.Format("2006-01-02 15:04:05.000Z07:00") }
+
+func placeWords(p crier.Place) string {
+	where := "in the foreground"
+	if p.State == crier.PushOnline {
+		where = "in the background"
+	}
+	return string(p.Platform) + " " + where + ", on node " + p.Node
+}
+
+func connectedWords(e *crier.Explanation) string {
+	places := make([]string, len(e.Connected))
+	for i, p := range e.Connected {
+		places[i] = placeWords(p)
+	}
+	return "yes: " + strings.Join(places, "; ")
+}
+
+// sendingWords tells of one message over one connection.
+func sendingWords(s *crier.Sending) string {
+	how, acked := "live", "not acknowledged"
+	if s.Mailbox {
+		how = "from the mailbox"
+	}
+	if !s.Acked.IsZero() {
+		acked = "acknowledged " + s.Acked.Sub(s.Time).Round(time.Millisecond).String() + " later"
+	}
+	return fmt.Sprintf("%s  %s to %s, session %s: %s", clock(s.Time), how, placeWords(s.Place), s.Session, acked)
 }
 
 func matchedWords(e *crier.Explanation) string {
@@ -105,7 +144,7 @@ func notifiedWords(e *crier.Explanation) string {
 
 // attemptWords tells of one notification. The device is the end of its token.
 func attemptWords(a *crier.Attempt) string {
-	text := fmt.Sprintf("%s  %s  device …%s  %s", a.Time.Format("2006-01-02 15:04:05.000Z07:00"), a.Vendor, strings.TrimLeft(a.Device, "."), a.Outcome)
+	text := fmt.Sprintf("%s  %s  device …%s  %s", clock(a.Time), a.Vendor, strings.TrimLeft(a.Device, "."), a.Outcome)
 	if a.Reason != "" {
 		text += ": " + a.Reason
 	}
@@ -121,7 +160,9 @@ func nowWords(e *crier.Explanation) string {
 	case crier.DeliveryWaiting:
 		return "not acknowledged: the message waits in the mailbox" + vendor
 	case crier.DeliveryAcknowledged:
-		return "acknowledged, or its time is over" + vendor
+		return "acknowledged" + vendor
+	case crier.DeliveryExpired:
+		return "not acknowledged, and its time is over" + vendor
 	}
 	return "nothing is to come: the push was for who was connected, and is not kept"
 }

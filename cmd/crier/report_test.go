@@ -181,27 +181,45 @@ func TestExplainInWords(t *testing.T) {
 		want string
 	}{
 		"told twice": {with(func(e *crier.Explanation) {
-			e.Online, e.Delivery, e.Vendor = true, "waiting", "done"
+			e.Online, e.Delivery, e.Vendor, e.Remembered = true, "waiting", "done", at
+			e.Connected = []crier.Place{{Node: "n1", Platform: crier.Android, State: crier.PushOnline}}
 			e.Attempts = []crier.Attempt{
 				{Time: at, Vendor: "fcm", Device: "89abcdef", Outcome: "unavailable", Reason: "UNAVAILABLE", Tries: 1},
 				{Time: at.Add(time.Second), Vendor: "fcm", Device: "89abcdef", Outcome: "accepted", Tries: 2},
 			}
 		}), `matched    yes: tag "stockB"
-connected  yes: the message went over the connection at once
+connected  yes: Android in the background, on node n1
+sent       not remembered: the leader of its partition remembers since 2026-11-24 01:02:03.004Z, the last messages of each account
 notified   2 notifications were tried:
            2026-11-24 01:02:03.004Z  fcm  device …89abcdef  unavailable: UNAVAILABLE
            2026-11-24 01:02:04.004Z  fcm  device …89abcdef  accepted  (try 2)
 now        not acknowledged: the message waits in the mailbox; vendors are done
 `},
-		"to come": {with(func(e *crier.Explanation) { e.Online, e.Delivery, e.Vendor = true, "waiting", "to do" }), `matched    yes: tag "stockB"
-connected  yes: the message went over the connection at once
+		"to come": {with(func(e *crier.Explanation) {
+			e.Online, e.Delivery, e.Vendor = true, "waiting", "to do"
+			front := crier.Place{Node: "n1", Platform: crier.Android, State: crier.Online}
+			back := crier.Place{Node: "n2", Platform: crier.IPhone, State: crier.PushOnline}
+			e.Connected = []crier.Place{front, back}
+			e.Sendings = []crier.Sending{
+				{Time: at, Session: "s1", Place: front, Acked: at.Add(12 * time.Millisecond)},
+				{Time: at.Add(time.Second), Session: "s2", Place: back, Mailbox: true},
+			}
+		}), `matched    yes: tag "stockB"
+connected  yes: Android in the foreground, on node n1; iPhone in the background, on node n2
+sent       2026-11-24 01:02:03.004Z  live to Android in the foreground, on node n1, session s1: acknowledged 12ms later
+           2026-11-24 01:02:04.004Z  from the mailbox to iPhone in the background, on node n2, session s2: not acknowledged
 notified   not yet: it was connected, and has its time to acknowledge
 now        not acknowledged: the message waits in the mailbox; a vendor is still to be told
 `},
-		"acknowledged": {with(func(e *crier.Explanation) { e.Online, e.Delivery, e.Changed = true, "acknowledged", true }), `matched    yes: tag "stockB" (as it was when the push came; the account has changed since)
-connected  yes: the message went over the connection at once
+		"acknowledged": {with(func(e *crier.Explanation) { e.Delivery, e.Changed = "acknowledged", true }), `matched    yes: tag "stockB" (as it was when the push came; the account has changed since)
+connected  no, not when the push came
 notified   no: not needed, or there is no device
-now        acknowledged, or its time is over
+now        acknowledged
+`},
+		"expired": {with(func(e *crier.Explanation) { e.Delivery, e.Vendor = "expired", "done" }), `matched    yes: tag "stockB"
+connected  no, not when the push came
+notified   no: there is no device, or the push is not for vendors
+now        not acknowledged, and its time is over; vendors are done
 `},
 		"away": {with(func(*crier.Explanation) {}), `matched    yes: tag "stockB"
 connected  no, not when the push came

@@ -45,7 +45,7 @@ func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config,
 	if err := core.Cluster.WaitForReady(ctx); err != nil {
 		return nil, err
 	}
-	core.Service = actors.NewService(core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), h.metrics, log)
+	core.Service = actors.NewService(c.NodeID, core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), h.metrics, log)
 	return core, nil
 }
 
@@ -84,7 +84,7 @@ func (h *host) PartitionProps(p crier.PartitionID, g *cluster.Group) *actor.Prop
 	}
 	return actors.PartitionProps(actors.Deps{
 		Partition: p, Replica: h.store.Replica(p, g), System: h.store.SystemReplica(nil),
-		Directory: h, Vendors: h.vendors, Grace: actors.DefaultGrace, Metrics: h.metrics, Logger: h.log,
+		Directory: h, Vendors: h.vendors, Grace: actors.DefaultGrace, Idle: actors.DefaultIdle, Metrics: h.metrics, Logger: h.log,
 	})
 }
 

@@ -41,7 +41,15 @@ func ToFunnel(p *typesv1.Funnel) *crier.Funnel {
 func FromExplanation(e *crier.Explanation) *typesv1.Explanation {
 	p := &typesv1.Explanation{
 		Task: string(e.Task), User: string(e.User), Exists: e.Exists, Known: e.Known, Matched: e.Matched, Because: e.Because,
-		Changed: e.Changed, Online: e.Online, Delivery: e.Delivery, Vendor: e.Vendor,
+		Changed: e.Changed, Online: e.Online, Delivery: e.Delivery, Vendor: e.Vendor, RememberedNs: fromNanos(e.Remembered),
+	}
+	for _, place := range e.Connected {
+		p.Connected = append(p.Connected, fromPlace(place))
+	}
+	for _, s := range e.Sendings {
+		p.Sendings = append(p.Sendings, &typesv1.Sending{
+			TimeNs: fromNanos(s.Time), Session: string(s.Session), Place: fromPlace(s.Place), Mailbox: s.Mailbox, AcknowledgedNs: fromNanos(s.Acked),
+		})
 	}
 	for _, a := range e.Attempts {
 		p.Attempts = append(p.Attempts, &typesv1.Attempt{
@@ -57,7 +65,16 @@ func ToExplanation(p *typesv1.Explanation) *crier.Explanation {
 	e := &crier.Explanation{
 		Task: crier.TaskID(p.GetTask()), User: crier.UserID(p.GetUser()), Exists: p.GetExists(), Known: p.GetKnown(),
 		Matched: p.GetMatched(), Because: p.GetBecause(), Changed: p.GetChanged(), Online: p.GetOnline(),
-		Delivery: p.GetDelivery(), Vendor: p.GetVendor(),
+		Delivery: p.GetDelivery(), Vendor: p.GetVendor(), Remembered: toNanos(p.GetRememberedNs()),
+	}
+	for _, place := range p.GetConnected() {
+		e.Connected = append(e.Connected, toPlace(place))
+	}
+	for _, s := range p.GetSendings() {
+		e.Sendings = append(e.Sendings, crier.Sending{
+			Time: toNanos(s.GetTimeNs()), Session: crier.SessionID(s.GetSession()), Place: toPlace(s.GetPlace()),
+			Mailbox: s.GetMailbox(), Acked: toNanos(s.GetAcknowledgedNs()),
+		})
 	}
 	for _, a := range p.GetAttempts() {
 		e.Attempts = append(e.Attempts, crier.Attempt{
@@ -66,4 +83,12 @@ func ToExplanation(p *typesv1.Explanation) *crier.Explanation {
 		})
 	}
 	return e
+}
+
+func fromPlace(p crier.Place) *typesv1.Place {
+	return &typesv1.Place{Node: p.Node, Platform: string(p.Platform), State: string(p.State)}
+}
+
+func toPlace(p *typesv1.Place) crier.Place {
+	return crier.Place{Node: p.GetNode(), Platform: crier.Platform(p.GetPlatform()), State: crier.PresenceState(p.GetState())}
 }

@@ -11,6 +11,7 @@ import (
 func FromLogin(l *crier.Login) *typesv1.Login {
 	return &typesv1.Login{
 		App: uint32(l.App), User: string(l.User), Session: string(l.Session), Platform: string(l.Platform), SigTimeNs: fromNanos(l.SigTime),
+		Node: l.Node,
 	}
 }
 
@@ -18,7 +19,7 @@ func FromLogin(l *crier.Login) *typesv1.Login {
 func ToLogin(p *typesv1.Login) crier.Login {
 	return crier.Login{
 		App: crier.AppID(p.GetApp()), User: crier.UserID(p.GetUser()), Session: crier.SessionID(p.GetSession()),
-		Platform: crier.Platform(p.GetPlatform()), SigTime: toNanos(p.GetSigTimeNs()),
+		Node: p.GetNode(), Platform: crier.Platform(p.GetPlatform()), SigTime: toNanos(p.GetSigTimeNs()),
 	}
 }
 
@@ -50,7 +51,7 @@ func FromPresence(x *crier.Presence) *typesv1.Presence {
 	p := &typesv1.Presence{User: string(x.User), Exists: x.Exists, State: string(x.State)}
 	for _, s := range x.Sessions {
 		p.Sessions = append(p.Sessions, &typesv1.SessionPresence{
-			Id: string(s.ID), Platform: string(s.Platform), State: string(s.State), SinceNs: fromNanos(s.Since),
+			Id: string(s.ID), Node: s.Node, Platform: string(s.Platform), State: string(s.State), SinceNs: fromNanos(s.Since),
 		})
 	}
 	return p
@@ -61,7 +62,7 @@ func ToPresence(p *typesv1.Presence) crier.Presence {
 	x := crier.Presence{User: crier.UserID(p.GetUser()), Exists: p.GetExists(), State: crier.PresenceState(p.GetState())}
 	for _, s := range p.GetSessions() {
 		x.Sessions = append(x.Sessions, crier.SessionPresence{
-			ID: crier.SessionID(s.GetId()), Platform: crier.Platform(s.GetPlatform()),
+			ID: crier.SessionID(s.GetId()), Node: s.GetNode(), Platform: crier.Platform(s.GetPlatform()),
 			State: crier.PresenceState(s.GetState()), Since: toNanos(s.GetSinceNs()),
 		})
 	}

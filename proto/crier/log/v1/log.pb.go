@@ -597,7 +597,11 @@ type VendorProgress struct {
 	// What was tried.
 	Attempts []*Attempt `protobuf:"bytes,4,rep,name=attempts,proto3" json:"attempts,omitempty"`
 	// Devices that are no more.
-	Gone          []*v1.Change `protobuf:"bytes,5,rep,name=gone,proto3" json:"gone,omitempty"`
+	Gone []*v1.Change `protobuf:"bytes,5,rep,name=gone,proto3" json:"gone,omitempty"`
+	// Targets that a vendor has taken, and that nothing more is to be done for.
+	Taken []uint32 `protobuf:"varint,6,rep,packed,name=taken,proto3" json:"taken,omitempty"`
+	// What was tried, in place of attempts.
+	Groups        []*AttemptGroup `protobuf:"bytes,7,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -667,6 +671,129 @@ func (x *VendorProgress) GetGone() []*v1.Change {
 	return nil
 }
 
+func (x *VendorProgress) GetTaken() []uint32 {
+	if x != nil {
+		return x.Taken
+	}
+	return nil
+}
+
+func (x *VendorProgress) GetGroups() []*AttemptGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// AttemptGroup is notifications that have come to the same: a third of the bytes of as many Attempts. The lists are of one length.
+type AttemptGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// crier.Vendor.
+	Vendor string `protobuf:"bytes,1,opt,name=vendor,proto3" json:"vendor,omitempty"`
+	// crier.OutcomeClass.
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// The vendor's word.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How often each was tried.
+	Tries uint32 `protobuf:"varint,4,opt,name=tries,proto3" json:"tries,omitempty"`
+	// When the first ended, Unix milliseconds.
+	TimeMs int64 `protobuf:"varint,5,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	// Accounts.
+	Ordinals []uint32 `protobuf:"varint,6,rep,packed,name=ordinals,proto3" json:"ordinals,omitempty"`
+	// When each ended, milliseconds after time_ms.
+	AfterMs []uint32 `protobuf:"varint,7,rep,packed,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"`
+	// The ends of the tokens.
+	Devices       []string `protobuf:"bytes,8,rep,name=devices,proto3" json:"devices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttemptGroup) Reset() {
+	*x = AttemptGroup{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttemptGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttemptGroup) ProtoMessage() {}
+
+func (x *AttemptGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttemptGroup.ProtoReflect.Descriptor instead.
+func (*AttemptGroup) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *AttemptGroup) GetVendor() string {
+	if x != nil {
+		return x.Vendor
+	}
+	return ""
+}
+
+func (x *AttemptGroup) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *AttemptGroup) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AttemptGroup) GetTries() uint32 {
+	if x != nil {
+		return x.Tries
+	}
+	return 0
+}
+
+func (x *AttemptGroup) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *AttemptGroup) GetOrdinals() []uint32 {
+	if x != nil {
+		return x.Ordinals
+	}
+	return nil
+}
+
+func (x *AttemptGroup) GetAfterMs() []uint32 {
+	if x != nil {
+		return x.AfterMs
+	}
+	return nil
+}
+
+func (x *AttemptGroup) GetDevices() []string {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
 // VendorResult is a target that nothing more is to be done for.
 type VendorResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -680,7 +807,7 @@ type VendorResult struct {
 
 func (x *VendorResult) Reset() {
 	*x = VendorResult{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[7]
+	mi := &file_crier_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +819,7 @@ func (x *VendorResult) String() string {
 func (*VendorResult) ProtoMessage() {}
 
 func (x *VendorResult) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[7]
+	mi := &file_crier_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +832,7 @@ func (x *VendorResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VendorResult.ProtoReflect.Descriptor instead.
 func (*VendorResult) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *VendorResult) GetOrdinal() uint32 {
@@ -745,7 +872,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[8]
+	mi := &file_crier_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +884,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[8]
+	mi := &file_crier_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +897,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Attempt) GetOrdinal() uint32 {
@@ -826,14 +953,16 @@ func (x *Attempt) GetTries() uint32 {
 type Attempts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In no order.
-	Attempts      []*Attempt `protobuf:"bytes,1,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts []*Attempt `protobuf:"bytes,1,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	// The same.
+	Groups        []*AttemptGroup `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attempts) Reset() {
 	*x = Attempts{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[9]
+	mi := &file_crier_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +974,7 @@ func (x *Attempts) String() string {
 func (*Attempts) ProtoMessage() {}
 
 func (x *Attempts) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[9]
+	mi := &file_crier_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,12 +987,19 @@ func (x *Attempts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempts.ProtoReflect.Descriptor instead.
 func (*Attempts) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Attempts) GetAttempts() []*Attempt {
 	if x != nil {
 		return x.Attempts
+	}
+	return nil
+}
+
+func (x *Attempts) GetGroups() []*AttemptGroup {
+	if x != nil {
+		return x.Groups
 	}
 	return nil
 }
@@ -875,15 +1011,17 @@ type RecordOnline struct {
 	App uint32 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
 	// The campaign.
 	Seq uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
-	// Ordinals, a roaring bitmap.
-	Online        []byte `protobuf:"bytes,3,opt,name=online,proto3" json:"online,omitempty"`
+	// Ordinals, a roaring bitmap; of nodes that did not tell where.
+	Online []byte `protobuf:"bytes,3,opt,name=online,proto3" json:"online,omitempty"`
+	// Who was connected where.
+	Places        []*Place `protobuf:"bytes,4,rep,name=places,proto3" json:"places,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RecordOnline) Reset() {
 	*x = RecordOnline{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[10]
+	mi := &file_crier_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +1033,7 @@ func (x *RecordOnline) String() string {
 func (*RecordOnline) ProtoMessage() {}
 
 func (x *RecordOnline) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[10]
+	mi := &file_crier_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1046,7 @@ func (x *RecordOnline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordOnline.ProtoReflect.Descriptor instead.
 func (*RecordOnline) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RecordOnline) GetApp() uint32 {
@@ -932,6 +1070,132 @@ func (x *RecordOnline) GetOnline() []byte {
 	return nil
 }
 
+func (x *RecordOnline) GetPlaces() []*Place {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+// Place is where some were connected. An account with several sessions is at several.
+type Place struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node of the connection.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// crier.Platform.
+	Platform string `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	// crier.PresenceState.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Ordinals, a roaring bitmap.
+	Ordinals      []byte `protobuf:"bytes,4,opt,name=ordinals,proto3" json:"ordinals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Place) Reset() {
+	*x = Place{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Place) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Place) ProtoMessage() {}
+
+func (x *Place) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Place.ProtoReflect.Descriptor instead.
+func (*Place) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Place) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Place) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+func (x *Place) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Place) GetOrdinals() []byte {
+	if x != nil {
+		return x.Ordinals
+	}
+	return nil
+}
+
+// Places is who was connected where when a campaign came.
+type Places struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In no order.
+	Places        []*Place `protobuf:"bytes,1,rep,name=places,proto3" json:"places,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Places) Reset() {
+	*x = Places{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Places) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Places) ProtoMessage() {}
+
+func (x *Places) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Places.ProtoReflect.Descriptor instead.
+func (*Places) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Places) GetPlaces() []*Place {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
 // Owner is whose device a token is.
 type Owner struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -945,7 +1209,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[11]
+	mi := &file_crier_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1221,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[11]
+	mi := &file_crier_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1234,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Owner) GetUser() string {
@@ -1028,7 +1292,7 @@ type Funnel struct {
 
 func (x *Funnel) Reset() {
 	*x = Funnel{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[12]
+	mi := &file_crier_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1040,7 +1304,7 @@ func (x *Funnel) String() string {
 func (*Funnel) ProtoMessage() {}
 
 func (x *Funnel) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[12]
+	mi := &file_crier_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1053,7 +1317,7 @@ func (x *Funnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Funnel.ProtoReflect.Descriptor instead.
 func (*Funnel) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Funnel) GetMatched() uint64 {
@@ -1189,7 +1453,7 @@ type CreateCampaign struct {
 
 func (x *CreateCampaign) Reset() {
 	*x = CreateCampaign{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[13]
+	mi := &file_crier_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1465,7 @@ func (x *CreateCampaign) String() string {
 func (*CreateCampaign) ProtoMessage() {}
 
 func (x *CreateCampaign) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[13]
+	mi := &file_crier_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1478,7 @@ func (x *CreateCampaign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCampaign.ProtoReflect.Descriptor instead.
 func (*CreateCampaign) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateCampaign) GetPush() *v1.Campaign {
@@ -1272,7 +1536,7 @@ type RecordProgress struct {
 
 func (x *RecordProgress) Reset() {
 	*x = RecordProgress{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[14]
+	mi := &file_crier_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1548,7 @@ func (x *RecordProgress) String() string {
 func (*RecordProgress) ProtoMessage() {}
 
 func (x *RecordProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[14]
+	mi := &file_crier_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1561,7 @@ func (x *RecordProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordProgress.ProtoReflect.Descriptor instead.
 func (*RecordProgress) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RecordProgress) GetApp() uint32 {
@@ -1323,7 +1587,7 @@ type Sweep struct {
 
 func (x *Sweep) Reset() {
 	*x = Sweep{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[15]
+	mi := &file_crier_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1599,7 @@ func (x *Sweep) String() string {
 func (*Sweep) ProtoMessage() {}
 
 func (x *Sweep) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[15]
+	mi := &file_crier_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1612,7 @@ func (x *Sweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sweep.ProtoReflect.Descriptor instead.
 func (*Sweep) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 // PutApp creates or replaces an app.
@@ -1364,7 +1628,7 @@ type PutApp struct {
 
 func (x *PutApp) Reset() {
 	*x = PutApp{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[16]
+	mi := &file_crier_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1640,7 @@ func (x *PutApp) String() string {
 func (*PutApp) ProtoMessage() {}
 
 func (x *PutApp) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[16]
+	mi := &file_crier_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1653,7 @@ func (x *PutApp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutApp.ProtoReflect.Descriptor instead.
 func (*PutApp) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PutApp) GetApp() []byte {
@@ -1419,7 +1683,7 @@ type SetAttrNames struct {
 
 func (x *SetAttrNames) Reset() {
 	*x = SetAttrNames{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[17]
+	mi := &file_crier_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1695,7 @@ func (x *SetAttrNames) String() string {
 func (*SetAttrNames) ProtoMessage() {}
 
 func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[17]
+	mi := &file_crier_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1708,7 @@ func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttrNames.ProtoReflect.Descriptor instead.
 func (*SetAttrNames) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SetAttrNames) GetApp() uint32 {
@@ -1480,7 +1744,7 @@ type Meta struct {
 
 func (x *Meta) Reset() {
 	*x = Meta{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[18]
+	mi := &file_crier_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1756,7 @@ func (x *Meta) String() string {
 func (*Meta) ProtoMessage() {}
 
 func (x *Meta) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[18]
+	mi := &file_crier_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +1769,7 @@ func (x *Meta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meta.ProtoReflect.Descriptor instead.
 func (*Meta) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Meta) GetIndex() uint64 {
@@ -1560,7 +1824,7 @@ type Home struct {
 
 func (x *Home) Reset() {
 	*x = Home{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[19]
+	mi := &file_crier_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1836,7 @@ func (x *Home) String() string {
 func (*Home) ProtoMessage() {}
 
 func (x *Home) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[19]
+	mi := &file_crier_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1849,7 @@ func (x *Home) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Home.ProtoReflect.Descriptor instead.
 func (*Home) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Home) GetSeq() uint64 {
@@ -1631,7 +1895,7 @@ type Random struct {
 
 func (x *Random) Reset() {
 	*x = Random{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[20]
+	mi := &file_crier_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1907,7 @@ func (x *Random) String() string {
 func (*Random) ProtoMessage() {}
 
 func (x *Random) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[20]
+	mi := &file_crier_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1920,7 @@ func (x *Random) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Random.ProtoReflect.Descriptor instead.
 func (*Random) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Random) GetSeq() uint64 {
@@ -1718,13 +1982,24 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x06vendor\x18\x02 \x01(\tR\x06vendor\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\tR\x05token\x12\x12\n" +
 	"\x04user\x18\x04 \x01(\tR\x04user\x12\x18\n" +
-	"\aremoved\x18\x05 \x03(\tR\aremoved\"\xc3\x01\n" +
+	"\aremoved\x18\x05 \x03(\tR\aremoved\"\x8d\x02\n" +
 	"\x0eVendorProgress\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12.\n" +
 	"\x04done\x18\x03 \x03(\v2\x1a.crier.log.v1.VendorResultR\x04done\x121\n" +
 	"\battempts\x18\x04 \x03(\v2\x15.crier.log.v1.AttemptR\battempts\x12*\n" +
-	"\x04gone\x18\x05 \x03(\v2\x16.crier.types.v1.ChangeR\x04gone\"@\n" +
+	"\x04gone\x18\x05 \x03(\v2\x16.crier.types.v1.ChangeR\x04gone\x12\x14\n" +
+	"\x05taken\x18\x06 \x03(\rR\x05taken\x122\n" +
+	"\x06groups\x18\a \x03(\v2\x1a.crier.log.v1.AttemptGroupR\x06groups\"\xd8\x01\n" +
+	"\fAttemptGroup\x12\x16\n" +
+	"\x06vendor\x18\x01 \x01(\tR\x06vendor\x12\x18\n" +
+	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05tries\x18\x04 \x01(\rR\x05tries\x12\x17\n" +
+	"\atime_ms\x18\x05 \x01(\x03R\x06timeMs\x12\x1a\n" +
+	"\bordinals\x18\x06 \x03(\rR\bordinals\x12\x19\n" +
+	"\bafter_ms\x18\a \x03(\rR\aafterMs\x12\x18\n" +
+	"\adevices\x18\b \x03(\tR\adevices\"@\n" +
 	"\fVendorResult\x12\x18\n" +
 	"\aordinal\x18\x01 \x01(\rR\aordinal\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xb4\x01\n" +
@@ -1735,13 +2010,22 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x06device\x18\x04 \x01(\tR\x06device\x12\x18\n" +
 	"\aoutcome\x18\x05 \x01(\tR\aoutcome\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05tries\x18\a \x01(\rR\x05tries\"=\n" +
+	"\x05tries\x18\a \x01(\rR\x05tries\"q\n" +
 	"\bAttempts\x121\n" +
-	"\battempts\x18\x01 \x03(\v2\x15.crier.log.v1.AttemptR\battempts\"J\n" +
+	"\battempts\x18\x01 \x03(\v2\x15.crier.log.v1.AttemptR\battempts\x122\n" +
+	"\x06groups\x18\x02 \x03(\v2\x1a.crier.log.v1.AttemptGroupR\x06groups\"w\n" +
 	"\fRecordOnline\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x16\n" +
-	"\x06online\x18\x03 \x01(\fR\x06online\"3\n" +
+	"\x06online\x18\x03 \x01(\fR\x06online\x12+\n" +
+	"\x06places\x18\x04 \x03(\v2\x13.crier.log.v1.PlaceR\x06places\"i\n" +
+	"\x05Place\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\bplatform\x18\x02 \x01(\tR\bplatform\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1a\n" +
+	"\bordinals\x18\x04 \x01(\fR\bordinals\"5\n" +
+	"\x06Places\x12+\n" +
+	"\x06places\x18\x01 \x03(\v2\x13.crier.log.v1.PlaceR\x06places\"3\n" +
 	"\x05Owner\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
 	"\x06former\x18\x02 \x03(\tR\x06former\"\xa5\x04\n" +
@@ -1819,7 +2103,7 @@ func file_crier_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_crier_log_v1_log_proto_rawDescData
 }
 
-var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_crier_log_v1_log_proto_goTypes = []any{
 	(*Command)(nil),        // 0: crier.log.v1.Command
 	(*ChangeBatch)(nil),    // 1: crier.log.v1.ChangeBatch
@@ -1828,54 +2112,61 @@ var file_crier_log_v1_log_proto_goTypes = []any{
 	(*Acknowledge)(nil),    // 4: crier.log.v1.Acknowledge
 	(*ClaimDevice)(nil),    // 5: crier.log.v1.ClaimDevice
 	(*VendorProgress)(nil), // 6: crier.log.v1.VendorProgress
-	(*VendorResult)(nil),   // 7: crier.log.v1.VendorResult
-	(*Attempt)(nil),        // 8: crier.log.v1.Attempt
-	(*Attempts)(nil),       // 9: crier.log.v1.Attempts
-	(*RecordOnline)(nil),   // 10: crier.log.v1.RecordOnline
-	(*Owner)(nil),          // 11: crier.log.v1.Owner
-	(*Funnel)(nil),         // 12: crier.log.v1.Funnel
-	(*CreateCampaign)(nil), // 13: crier.log.v1.CreateCampaign
-	(*RecordProgress)(nil), // 14: crier.log.v1.RecordProgress
-	(*Sweep)(nil),          // 15: crier.log.v1.Sweep
-	(*PutApp)(nil),         // 16: crier.log.v1.PutApp
-	(*SetAttrNames)(nil),   // 17: crier.log.v1.SetAttrNames
-	(*Meta)(nil),           // 18: crier.log.v1.Meta
-	(*Home)(nil),           // 19: crier.log.v1.Home
-	(*Random)(nil),         // 20: crier.log.v1.Random
-	nil,                    // 21: crier.log.v1.Funnel.FailedEntry
-	nil,                    // 22: crier.log.v1.SetAttrNames.NamesEntry
-	(*v1.Change)(nil),      // 23: crier.types.v1.Change
-	(*v1.Campaign)(nil),    // 24: crier.types.v1.Campaign
-	(*v1.Report)(nil),      // 25: crier.types.v1.Report
+	(*AttemptGroup)(nil),   // 7: crier.log.v1.AttemptGroup
+	(*VendorResult)(nil),   // 8: crier.log.v1.VendorResult
+	(*Attempt)(nil),        // 9: crier.log.v1.Attempt
+	(*Attempts)(nil),       // 10: crier.log.v1.Attempts
+	(*RecordOnline)(nil),   // 11: crier.log.v1.RecordOnline
+	(*Place)(nil),          // 12: crier.log.v1.Place
+	(*Places)(nil),         // 13: crier.log.v1.Places
+	(*Owner)(nil),          // 14: crier.log.v1.Owner
+	(*Funnel)(nil),         // 15: crier.log.v1.Funnel
+	(*CreateCampaign)(nil), // 16: crier.log.v1.CreateCampaign
+	(*RecordProgress)(nil), // 17: crier.log.v1.RecordProgress
+	(*Sweep)(nil),          // 18: crier.log.v1.Sweep
+	(*PutApp)(nil),         // 19: crier.log.v1.PutApp
+	(*SetAttrNames)(nil),   // 20: crier.log.v1.SetAttrNames
+	(*Meta)(nil),           // 21: crier.log.v1.Meta
+	(*Home)(nil),           // 22: crier.log.v1.Home
+	(*Random)(nil),         // 23: crier.log.v1.Random
+	nil,                    // 24: crier.log.v1.Funnel.FailedEntry
+	nil,                    // 25: crier.log.v1.SetAttrNames.NamesEntry
+	(*v1.Change)(nil),      // 26: crier.types.v1.Change
+	(*v1.Campaign)(nil),    // 27: crier.types.v1.Campaign
+	(*v1.Report)(nil),      // 28: crier.types.v1.Report
 }
 var file_crier_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: crier.log.v1.Command.change_batch:type_name -> crier.log.v1.ChangeBatch
 	3,  // 1: crier.log.v1.Command.start_campaign:type_name -> crier.log.v1.StartCampaign
 	4,  // 2: crier.log.v1.Command.acknowledge:type_name -> crier.log.v1.Acknowledge
-	13, // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
-	14, // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
-	15, // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
-	16, // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
-	17, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
+	16, // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
+	17, // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
+	18, // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
+	19, // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
+	20, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
 	5,  // 8: crier.log.v1.Command.claim_device:type_name -> crier.log.v1.ClaimDevice
 	6,  // 9: crier.log.v1.Command.vendor_progress:type_name -> crier.log.v1.VendorProgress
-	10, // 10: crier.log.v1.Command.record_online:type_name -> crier.log.v1.RecordOnline
+	11, // 10: crier.log.v1.Command.record_online:type_name -> crier.log.v1.RecordOnline
 	2,  // 11: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
-	23, // 12: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
-	24, // 13: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	7,  // 14: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
-	8,  // 15: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
-	23, // 16: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
-	8,  // 17: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
-	21, // 18: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
-	24, // 19: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
-	25, // 20: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
-	22, // 21: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	26, // 12: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
+	27, // 13: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	8,  // 14: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
+	9,  // 15: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
+	26, // 16: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
+	7,  // 17: crier.log.v1.VendorProgress.groups:type_name -> crier.log.v1.AttemptGroup
+	9,  // 18: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
+	7,  // 19: crier.log.v1.Attempts.groups:type_name -> crier.log.v1.AttemptGroup
+	12, // 20: crier.log.v1.RecordOnline.places:type_name -> crier.log.v1.Place
+	12, // 21: crier.log.v1.Places.places:type_name -> crier.log.v1.Place
+	24, // 22: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
+	27, // 23: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
+	28, // 24: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
+	25, // 25: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_crier_log_v1_log_proto_init() }
@@ -1902,7 +2193,7 @@ func file_crier_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_log_v1_log_proto_rawDesc), len(file_crier_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -272,7 +272,13 @@ type Explanation struct {
 	// Where the notification stands.
 	Vendor string `protobuf:"bytes,10,opt,name=vendor,proto3" json:"vendor,omitempty"`
 	// Notifications that were tried.
-	Attempts      []*Attempt `protobuf:"bytes,11,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts []*Attempt `protobuf:"bytes,11,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	// Where it was connected when the push came.
+	Connected []*Place `protobuf:"bytes,12,rep,name=connected,proto3" json:"connected,omitempty"`
+	// What went over connections.
+	Sendings []*Sending `protobuf:"bytes,13,rep,name=sendings,proto3" json:"sendings,omitempty"`
+	// Since when sendings are remembered, Unix nanoseconds.
+	RememberedNs  int64 `protobuf:"varint,14,opt,name=remembered_ns,json=rememberedNs,proto3" json:"remembered_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -384,6 +390,173 @@ func (x *Explanation) GetAttempts() []*Attempt {
 	return nil
 }
 
+func (x *Explanation) GetConnected() []*Place {
+	if x != nil {
+		return x.Connected
+	}
+	return nil
+}
+
+func (x *Explanation) GetSendings() []*Sending {
+	if x != nil {
+		return x.Sendings
+	}
+	return nil
+}
+
+func (x *Explanation) GetRememberedNs() int64 {
+	if x != nil {
+		return x.RememberedNs
+	}
+	return 0
+}
+
+// Place is where a session is.
+type Place struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node of the connection.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// crier.Platform.
+	Platform string `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	// crier.PresenceState.
+	State         string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Place) Reset() {
+	*x = Place{}
+	mi := &file_crier_types_v1_funnel_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Place) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Place) ProtoMessage() {}
+
+func (x *Place) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_types_v1_funnel_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Place.ProtoReflect.Descriptor instead.
+func (*Place) Descriptor() ([]byte, []int) {
+	return file_crier_types_v1_funnel_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Place) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Place) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+func (x *Place) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+// Sending is one message over one connection.
+type Sending struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was handed to the session, Unix nanoseconds.
+	TimeNs int64 `protobuf:"varint,1,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"`
+	// The session.
+	Session string `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	// Where.
+	Place *Place `protobuf:"bytes,3,opt,name=place,proto3" json:"place,omitempty"`
+	// Read from the mailbox.
+	Mailbox bool `protobuf:"varint,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// When it was acknowledged, Unix nanoseconds; 0: it was not.
+	AcknowledgedNs int64 `protobuf:"varint,5,opt,name=acknowledged_ns,json=acknowledgedNs,proto3" json:"acknowledged_ns,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Sending) Reset() {
+	*x = Sending{}
+	mi := &file_crier_types_v1_funnel_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sending) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sending) ProtoMessage() {}
+
+func (x *Sending) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_types_v1_funnel_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sending.ProtoReflect.Descriptor instead.
+func (*Sending) Descriptor() ([]byte, []int) {
+	return file_crier_types_v1_funnel_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Sending) GetTimeNs() int64 {
+	if x != nil {
+		return x.TimeNs
+	}
+	return 0
+}
+
+func (x *Sending) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Sending) GetPlace() *Place {
+	if x != nil {
+		return x.Place
+	}
+	return nil
+}
+
+func (x *Sending) GetMailbox() bool {
+	if x != nil {
+		return x.Mailbox
+	}
+	return false
+}
+
+func (x *Sending) GetAcknowledgedNs() int64 {
+	if x != nil {
+		return x.AcknowledgedNs
+	}
+	return 0
+}
+
 // Attempt is one notification to one device.
 type Attempt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -407,7 +580,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_crier_types_v1_funnel_proto_msgTypes[3]
+	mi := &file_crier_types_v1_funnel_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +592,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_types_v1_funnel_proto_msgTypes[3]
+	mi := &file_crier_types_v1_funnel_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +605,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_crier_types_v1_funnel_proto_rawDescGZIP(), []int{3}
+	return file_crier_types_v1_funnel_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Attempt) GetOrdinal() uint32 {
@@ -511,7 +684,7 @@ const file_crier_types_v1_funnel_proto_rawDesc = "" +
 	"\x05to_do\x18\b \x01(\x04R\x04toDo\x1a9\n" +
 	"\vFailedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb2\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xc1\x03\n" +
 	"\vExplanation\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
@@ -524,7 +697,20 @@ const file_crier_types_v1_funnel_proto_rawDesc = "" +
 	"\bdelivery\x18\t \x01(\tR\bdelivery\x12\x16\n" +
 	"\x06vendor\x18\n" +
 	" \x01(\tR\x06vendor\x123\n" +
-	"\battempts\x18\v \x03(\v2\x17.crier.types.v1.AttemptR\battempts\"\xb4\x01\n" +
+	"\battempts\x18\v \x03(\v2\x17.crier.types.v1.AttemptR\battempts\x123\n" +
+	"\tconnected\x18\f \x03(\v2\x15.crier.types.v1.PlaceR\tconnected\x123\n" +
+	"\bsendings\x18\r \x03(\v2\x17.crier.types.v1.SendingR\bsendings\x12#\n" +
+	"\rremembered_ns\x18\x0e \x01(\x03R\frememberedNs\"M\n" +
+	"\x05Place\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\bplatform\x18\x02 \x01(\tR\bplatform\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\"\xac\x01\n" +
+	"\aSending\x12\x17\n" +
+	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\x12+\n" +
+	"\x05place\x18\x03 \x01(\v2\x15.crier.types.v1.PlaceR\x05place\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\bR\amailbox\x12'\n" +
+	"\x0facknowledged_ns\x18\x05 \x01(\x03R\x0eacknowledgedNs\"\xb4\x01\n" +
 	"\aAttempt\x12\x18\n" +
 	"\aordinal\x18\x01 \x01(\rR\aordinal\x12\x17\n" +
 	"\atime_ns\x18\x02 \x01(\x03R\x06timeNs\x12\x16\n" +
@@ -546,23 +732,28 @@ func file_crier_types_v1_funnel_proto_rawDescGZIP() []byte {
 	return file_crier_types_v1_funnel_proto_rawDescData
 }
 
-var file_crier_types_v1_funnel_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_crier_types_v1_funnel_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_crier_types_v1_funnel_proto_goTypes = []any{
 	(*Funnel)(nil),       // 0: crier.types.v1.Funnel
 	(*VendorFunnel)(nil), // 1: crier.types.v1.VendorFunnel
 	(*Explanation)(nil),  // 2: crier.types.v1.Explanation
-	(*Attempt)(nil),      // 3: crier.types.v1.Attempt
-	nil,                  // 4: crier.types.v1.VendorFunnel.FailedEntry
+	(*Place)(nil),        // 3: crier.types.v1.Place
+	(*Sending)(nil),      // 4: crier.types.v1.Sending
+	(*Attempt)(nil),      // 5: crier.types.v1.Attempt
+	nil,                  // 6: crier.types.v1.VendorFunnel.FailedEntry
 }
 var file_crier_types_v1_funnel_proto_depIdxs = []int32{
 	1, // 0: crier.types.v1.Funnel.vendor:type_name -> crier.types.v1.VendorFunnel
-	4, // 1: crier.types.v1.VendorFunnel.failed:type_name -> crier.types.v1.VendorFunnel.FailedEntry
-	3, // 2: crier.types.v1.Explanation.attempts:type_name -> crier.types.v1.Attempt
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	6, // 1: crier.types.v1.VendorFunnel.failed:type_name -> crier.types.v1.VendorFunnel.FailedEntry
+	5, // 2: crier.types.v1.Explanation.attempts:type_name -> crier.types.v1.Attempt
+	3, // 3: crier.types.v1.Explanation.connected:type_name -> crier.types.v1.Place
+	4, // 4: crier.types.v1.Explanation.sendings:type_name -> crier.types.v1.Sending
+	3, // 5: crier.types.v1.Sending.place:type_name -> crier.types.v1.Place
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_crier_types_v1_funnel_proto_init() }
@@ -576,7 +767,7 @@ func file_crier_types_v1_funnel_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_types_v1_funnel_proto_rawDesc), len(file_crier_types_v1_funnel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -33,7 +33,9 @@ type Login struct {
 	// crier.Platform.
 	Platform string `protobuf:"bytes,4,opt,name=platform,proto3" json:"platform,omitempty"`
 	// When the UserSig was made, Unix nanoseconds; 0: not known.
-	SigTimeNs     int64 `protobuf:"varint,5,opt,name=sig_time_ns,json=sigTimeNs,proto3" json:"sig_time_ns,omitempty"`
+	SigTimeNs int64 `protobuf:"varint,5,opt,name=sig_time_ns,json=sigTimeNs,proto3" json:"sig_time_ns,omitempty"`
+	// The node of the connection.
+	Node          string `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,6 +103,13 @@ func (x *Login) GetSigTimeNs() int64 {
 		return x.SigTimeNs
 	}
 	return 0
+}
+
+func (x *Login) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 // Delivery is a message on its way to a receiver.
@@ -377,7 +386,9 @@ type SessionPresence struct {
 	// crier.PresenceState.
 	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	// Login, Unix nanoseconds.
-	SinceNs       int64 `protobuf:"varint,4,opt,name=since_ns,json=sinceNs,proto3" json:"since_ns,omitempty"`
+	SinceNs int64 `protobuf:"varint,4,opt,name=since_ns,json=sinceNs,proto3" json:"since_ns,omitempty"`
+	// The node of the connection.
+	Node          string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -440,17 +451,25 @@ func (x *SessionPresence) GetSinceNs() int64 {
 	return 0
 }
 
+func (x *SessionPresence) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 var File_crier_types_v1_session_proto protoreflect.FileDescriptor
 
 const file_crier_types_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x1ccrier/types/v1/session.proto\x12\x0ecrier.types.v1\x1a\x1acrier/types/v1/types.proto\"\x83\x01\n" +
+	"\x1ccrier/types/v1/session.proto\x12\x0ecrier.types.v1\x1a\x1acrier/types/v1/types.proto\"\x97\x01\n" +
 	"\x05Login\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x18\n" +
 	"\asession\x18\x03 \x01(\tR\asession\x12\x1a\n" +
 	"\bplatform\x18\x04 \x01(\tR\bplatform\x12\x1e\n" +
-	"\vsig_time_ns\x18\x05 \x01(\x03R\tsigTimeNs\"\xa1\x02\n" +
+	"\vsig_time_ns\x18\x05 \x01(\x03R\tsigTimeNs\x12\x12\n" +
+	"\x04node\x18\x06 \x01(\tR\x04node\"\xa1\x02\n" +
 	"\bDelivery\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x10\n" +
@@ -472,12 +491,13 @@ const file_crier_types_v1_session_proto_rawDesc = "" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
 	"\x06exists\x18\x02 \x01(\bR\x06exists\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12;\n" +
-	"\bsessions\x18\x04 \x03(\v2\x1f.crier.types.v1.SessionPresenceR\bsessions\"n\n" +
+	"\bsessions\x18\x04 \x03(\v2\x1f.crier.types.v1.SessionPresenceR\bsessions\"\x82\x01\n" +
 	"\x0fSessionPresence\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bplatform\x18\x02 \x01(\tR\bplatform\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x19\n" +
-	"\bsince_ns\x18\x04 \x01(\x03R\asinceNsB8Z6github.com/crier-im/crier/proto/crier/types/v1;typesv1b\x06proto3"
+	"\bsince_ns\x18\x04 \x01(\x03R\asinceNs\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04nodeB8Z6github.com/crier-im/crier/proto/crier/types/v1;typesv1b\x06proto3"
 
 var (
 	file_crier_types_v1_session_proto_rawDescOnce sync.Once
