@@ -67,6 +67,7 @@ const (
 	OpKick                               // set NotBefore to the time of the command; remove every device
 	OpRegisterDevice                     // add Device, or replace the one with its vendor and token; over MaxDevices the longest registered goes
 	OpRemoveDevice                       // remove the device with the vendor and token of Device, unless it was registered after Device.Registered (zero: whenever)
+	OpSeeDevice                          // the device with the vendor and token of Device, if it is there, is in use
 )
 
 // Change is one change to one account.
@@ -146,10 +147,31 @@ func (c *Change) Apply(a *Account, exists bool, now time.Time) (existsNow bool, 
 				return d.Same(c.Device) && (c.Device.Registered.IsZero() || !d.Registered.After(c.Device.Registered))
 			})
 		}
+	case OpSeeDevice:
+		a.Devices = slices.Clone(a.Devices)
+		for i := range a.Devices {
+			if d := &a.Devices[i]; c.Device != nil && d.Same(c.Device) {
+				d.LastSeen = now
+			}
+		}
 	default:
 		return exists, Errorf(CodeInternal, "unknown change %d", c.Op)
 	}
 	return true, nil
+}
+
+// DeviceOf returns the device that a session of the platform is taken to run on: the only one that the account has of it, else nil.
+func (a *Account) DeviceOf(p Platform) (only *Device) {
+	for i := range a.Devices {
+		if a.Devices[i].Platform != p {
+			continue
+		}
+		if only != nil {
+			return nil
+		}
+		only = &a.Devices[i]
+	}
+	return only
 }
 
 // registerDevice puts the device at the end of the account's.
@@ -162,7 +184,7 @@ func (c *Change) registerDevice(a *Account, now time.Time) error {
 		devices = devices[len(devices)-c.MaxDevices+1:]
 	}
 	d := *c.Device
-	d.Registered = now
+	d.Registered, d.LastSeen = now, now
 	a.Devices = append(devices, d)
 	return nil
 }

@@ -32,7 +32,13 @@ type Device struct {
 	Language   string    // BCP 47, such as "zh-Hans"; "" unknown
 	BadgeBase  int       // unread messages that the app told of when it went to the background
 	Registered time.Time // when the token was given last, in milliseconds
+	// LastSeen is when the device was registered or logged in last. A login is taken for that of the one device that the account has of
+	// its platform, and is noted where LastSeen is over SeenEvery ago.
+	LastSeen time.Time
 }
+
+// SeenEvery is how old Device.LastSeen becomes before a login is noted: a write for each would be many.
+const SeenEvery = 24 * time.Hour
 
 // MaxTokenBytes bounds a device's token. Web Push subscriptions are the longest.
 const MaxTokenBytes = 4096

@@ -290,6 +290,17 @@ func TestDevicesOfAnAccount(t *testing.T) {
 	if got := tokens(); !slices.Equal(got, []string{"c", "b", "d"}) || a.Devices[2].Vendor != crier.FCM {
 		t.Errorf("another vendor's: %v", got)
 	}
+	registered, seen := a.Devices[1], now
+	apply(crier.Change{Op: crier.OpSeeDevice, Device: &crier.Device{Vendor: crier.APNs, Token: "b"}})
+	apply(crier.Change{Op: crier.OpSeeDevice, Device: &crier.Device{Vendor: crier.APNs, Token: "none"}})
+	for i, d := range a.Devices {
+		if d.LastSeen.Equal(seen) != (i == 1) || i == 1 && d.Registered != registered.Registered {
+			t.Errorf("seen: %+v", d)
+		}
+	}
+	if !registered.LastSeen.Equal(registered.Registered) {
+		t.Errorf("a registration: %+v", registered)
+	}
 	gone := crier.Device{Vendor: crier.APNs, Token: "b", Registered: a.Devices[1].Registered.Add(-time.Second)}
 	apply(crier.Change{Op: crier.OpRemoveDevice, Device: &gone})
 	if len(a.Devices) != 3 {

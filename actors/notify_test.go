@@ -419,3 +419,41 @@ func TestAttemptsAreFew(t *testing.T) {
 		return tries.Load() == 4 && replica.Commands("VendorProgress") == 3
 	})
 }
+
+// A login is noted on the device that it must be of, once a day; on none where it may be one of two.
+func TestALoginIsSeen(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	_, replica := partitionOf(n, "user0")
+	replica.SetBehind(48 * time.Hour)
+	change(t, n, imports(1)...)
+	phone(t, n, "user0", "iphone")
+	for _, token := range []string{"one", "two"} {
+		register(t, n, "user0", crier.Device{Vendor: crier.FCM, Token: token, Target: "p", Platform: crier.Android})
+	}
+	replica.SetBehind(0)
+	before := replica.Commands("ChangeAccounts")
+	dial(t, n, "user0", crier.Android)
+	dial(t, n, "user0", crier.IPhone)
+	seen := func() (fresh []string) {
+		accounts, err := replica.Accounts(appID, []crier.UserID{"user0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range accounts[0].Devices {
+			if time.Since(d.LastSeen) < time.Hour {
+				fresh = append(fresh, d.Token)
+			}
+			if time.Since(d.Registered) < time.Hour {
+				t.Errorf("%s is registered anew", d.Token)
+			}
+		}
+		return fresh
+	}
+	eventually(t, "the iPhone is seen", func() bool { return slices.Equal(seen(), []string{"iphone"}) })
+	dial(t, n, "user0", crier.IPhone)
+	presence(t, n, "user0")
+	if got := replica.Commands("ChangeAccounts") - before; got != 1 {
+		t.Errorf("%d commands for three logins", got)
+	}
+}

@@ -40,8 +40,8 @@ type user struct {
 	ordinal  uint32
 	sessions []*userSession
 	sent     history
-	entering int // logins whose account is being created
-	creating sync.WaitGroup
+	entering int            // logins whose account is being created
+	changing sync.WaitGroup // commands under way
 }
 
 // userSession is what a user knows of one of its sessions.
@@ -77,7 +77,7 @@ func (u *user) Receive(ctx actor.Context) {
 		u.Metrics.users.Inc()
 		ctx.SetReceiveTimeout(u.Idle)
 	case *actor.Stopped:
-		u.creating.Wait()
+		u.changing.Wait()
 		u.Metrics.users.Dec()
 	case *actor.ReceiveTimeout:
 		if u.entering > 0 {
@@ -122,7 +122,7 @@ func (u *user) onAttach(ctx actor.Context, m attachSession) {
 	}
 	u.entering++
 	sender, self, root := ctx.Sender(), ctx.Self(), ctx.ActorSystem().Root
-	u.creating.Go(func() {
+	u.changing.Go(func() {
 		c, cancel := context.WithTimeout(context.Background(), commandTimeout)
 		defer cancel()
 		err := u.Replica.ChangeAccounts(c, u.key.app, []crier.Change{{Op: crier.OpLogin, User: u.key.user}})
@@ -169,7 +169,23 @@ func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, acco
 	ctx.Watch(m.session)
 	u.tellPartition(ctx)
 	ctx.Send(sender, attached{ctx.Self()})
+	u.see(account.DeviceOf(m.login.Platform))
 	u.catchUp(ctx, s)
+}
+
+// see notes that a device is in use, if that was noted long ago.
+func (u *user) see(d *crier.Device) {
+	if d == nil || time.Since(d.LastSeen) < crier.SeenEvery {
+		return
+	}
+	seen := crier.Change{Op: crier.OpSeeDevice, User: u.key.user, Device: &crier.Device{Vendor: d.Vendor, Token: d.Token}}
+	u.changing.Go(func() {
+		c, cancel := context.WithTimeout(context.Background(), commandTimeout)
+		defer cancel()
+		if err := u.Replica.ChangeAccounts(c, u.key.app, []crier.Change{seen}); err != nil {
+			u.Logger.Debug("that a device was seen can't be stored", "err", err)
+		}
+	})
 }
 
 // evict closes the sessions that the app's policy does not allow beside a new

@@ -163,7 +163,7 @@ func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
 			for range 1 + random.IntN(3) {
 				c := &logv1.ChangeAccounts{App: uint32(testApp)}
 				for range 1 + random.IntN(4) {
-					change := crier.Change{Op: crier.OpImport + crier.ChangeOp(random.IntN(11)), User: user, Tags: []string{fmt.Sprint(random.IntN(4))}, MaxTags: 3, MaxDevices: 2}
+					change := crier.Change{Op: crier.OpImport + crier.ChangeOp(random.IntN(12)), User: user, Tags: []string{fmt.Sprint(random.IntN(4))}, MaxTags: 3, MaxDevices: 2}
 					change.Device = &crier.Device{Vendor: crier.APNs, Token: fmt.Sprint(random.IntN(4))}
 					change.Attrs[random.IntN(3)] = fmt.Sprint(random.IntN(3))
 					if random.IntN(2) == 0 {

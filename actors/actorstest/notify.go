@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/crier-im/crier"
 )
@@ -156,7 +157,7 @@ func (r *Replica) VendorProgress(ctx context.Context, app crier.AppID, p *crier.
 			}
 		}
 		for i := range p.Gone {
-			_ = a.change(crier.AccountChanges{App: app, Changes: p.Gone[i : i+1]}) // an account that is no more has no device
+			_ = a.change(crier.AccountChanges{App: app, Changes: p.Gone[i : i+1]}, time.Now()) // an account that is no more has no device
 		}
 		return nil
 	})

@@ -24,6 +24,7 @@ type Replica struct {
 	before Hook
 	after  Hook
 	calls  map[string]int
+	behind time.Duration // of its clock
 }
 
 // replicaApp is what a partition knows of one app.
@@ -58,6 +59,13 @@ func (r *Replica) Intercept(before, after Hook) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.before, r.after = before, after
+}
+
+// SetBehind sets how far the clock of changes is behind.
+func (r *Replica) SetBehind(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.behind = d
 }
 
 // Commands returns how many commands of the name have come.
@@ -113,7 +121,7 @@ func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.Account
 	errs := make([]error, len(calls))
 	err := r.command(ctx, "ChangeAccounts", func() error {
 		for i, call := range calls {
-			errs[i] = r.app(call.App).change(call)
+			errs[i] = r.app(call.App).change(call, time.Now().Add(-r.behind))
 		}
 		return nil
 	})
@@ -126,8 +134,8 @@ func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.Account
 }
 
 // change applies the changes of one call to a copy, and keeps that if all were taken.
-func (a *replicaApp) change(call crier.AccountChanges) error {
-	accounts, ordinals, now := maps.Clone(a.accounts), a.ordinals, time.Now()
+func (a *replicaApp) change(call crier.AccountChanges, now time.Time) error {
+	accounts, ordinals := maps.Clone(a.accounts), a.ordinals
 	var forgotten []uint32
 	for i := range call.Changes {
 		c := &call.Changes[i]

@@ -115,7 +115,7 @@ func newApp() *cobra.Command {
 	o := new(operatorClient)
 	cmd := &cobra.Command{Use: "app", Short: "Make, list and change apps"}
 	o.addFlags(cmd)
-	cmd.AddCommand(newAppCreate(o), newAppList(o), newAppUpdate(o), newAppRotateKey(o), newAppCredential(o))
+	cmd.AddCommand(newAppCreate(o), newAppList(o), newAppUpdate(o), newAppRotateKey(o), newAppCredential(o), newAppDevices(o))
 	return cmd
 }
 

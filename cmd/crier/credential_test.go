@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/vendors/webpush"
@@ -137,5 +138,19 @@ func TestCredentialListAndRemove(t *testing.T) {
 	_, err = run(t, append([]string{"app", "credential", "remove", "5", "apns", "--target", "com.example", "--sandbox"}, at...)...)
 	if err != nil || removed != "/v1/apps/5/credentials?sandbox=true&target=com.example&vendor=apns" {
 		t.Errorf("%v, %s", err, removed)
+	}
+}
+
+func TestDevicesList(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC)
+	url := answers(t, map[string]any{"/v1/apps/5/users/hua/devices": map[string]any{"devices": []map[string]any{{
+		"vendor": "fcm", "token": "89abcdef", "platform": "Android", "registered": at, "last_seen": at.Add(time.Hour),
+	}}}})
+	out, err := run(t, "app", "devices", "5", "hua", "--url", url, "--token", "secret")
+	const table = "VENDOR  TARGET  SANDBOX  PLATFORM  TOKEN      REGISTERED            LAST SEEN\n" +
+		"fcm     -       false    Android   …89abcdef  2026-11-24T01:02:03Z  2026-11-24T02:02:03Z\n"
+	if err != nil || out != table {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

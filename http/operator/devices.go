@@ -19,6 +19,7 @@ type device struct {
 	Language   string         `json:"language,omitempty"`
 	BadgeBase  int            `json:"badge_base,omitempty"`
 	Registered time.Time      `json:"registered,omitzero"`
+	LastSeen   time.Time      `json:"last_seen,omitzero"`
 }
 
 // account returns the app and the account's name of the path, or answers what is wrong with them.
@@ -68,8 +69,8 @@ func (a *API) registerDevice(c *gin.Context) {
 	if err == nil {
 		err = decode(body, &d)
 	}
-	if err == nil && (d.BadgeBase < 0 || !d.Registered.IsZero()) {
-		err = crier.Errorf(crier.CodeBadParameter, "badge_base must be 0 or more, and registered is not for you to say")
+	if err == nil && (d.BadgeBase < 0 || !d.Registered.IsZero() || !d.LastSeen.IsZero()) {
+		err = crier.Errorf(crier.CodeBadParameter, "badge_base must be 0 or more, and registered and last_seen are not for you to say")
 	}
 	var kept crier.Device
 	if err == nil {

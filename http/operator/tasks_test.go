@@ -92,6 +92,7 @@ func TestTasksDevicesAndExplanations(t *testing.T) {
 	for _, bad := range []string{
 		`{"vendor":"pigeon","token":"a","platform":"iPhone"}`, `{"vendor":"apns","platform":"iPhone"}`, `{"vendor":"apns","token":"a","platform":"Newton"}`,
 		`{"vendor":"apns","token":"a","platform":"iPhone","badge_base":-1}`, `{"vendor":"apns","token":"a","platform":"iPhone","registered":"2026-01-01T00:00:00Z"}`,
+		`{"vendor":"apns","token":"a","platform":"iPhone","last_seen":"2026-01-01T00:00:00Z"}`,
 		`{"vendor":1}`, `{"unknown":1}`, `[]`,
 	} {
 		s.want(t, http.StatusBadRequest, http.MethodPost, devices, bad)

@@ -48,6 +48,7 @@ func FromDevice(d *crier.Device) *typesv1.Device {
 	return &typesv1.Device{
 		Vendor: string(d.Vendor), Token: d.Token, Target: d.Target, Sandbox: d.Sandbox, Platform: string(d.Platform),
 		Language: d.Language, BadgeBase: uint32(d.BadgeBase), RegisteredMs: fromTime(d.Registered),
+		SeenMs: fromTime(d.LastSeen),
 	}
 }
 
@@ -59,6 +60,7 @@ func ToDevice(p *typesv1.Device) *crier.Device {
 	return &crier.Device{
 		Vendor: crier.Vendor(p.GetVendor()), Token: p.GetToken(), Target: p.GetTarget(), Sandbox: p.GetSandbox(),
 		Platform: crier.Platform(p.GetPlatform()), Language: p.GetLanguage(), BadgeBase: int(p.GetBadgeBase()), Registered: toTime(p.GetRegisteredMs()),
+		LastSeen: toTime(p.GetSeenMs()),
 	}
 }
 

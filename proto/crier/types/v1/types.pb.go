@@ -169,7 +169,9 @@ type Device struct {
 	// Unread messages that the app told of.
 	BadgeBase uint32 `protobuf:"varint,7,opt,name=badge_base,json=badgeBase,proto3" json:"badge_base,omitempty"`
 	// When it was registered last, Unix milliseconds.
-	RegisteredMs  int64 `protobuf:"varint,8,opt,name=registered_ms,json=registeredMs,proto3" json:"registered_ms,omitempty"`
+	RegisteredMs int64 `protobuf:"varint,8,opt,name=registered_ms,json=registeredMs,proto3" json:"registered_ms,omitempty"`
+	// When it was registered or connected last, Unix milliseconds, up to a day old.
+	SeenMs        int64 `protobuf:"varint,9,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -256,6 +258,13 @@ func (x *Device) GetBadgeBase() uint32 {
 func (x *Device) GetRegisteredMs() int64 {
 	if x != nil {
 		return x.RegisteredMs
+	}
+	return 0
+}
+
+func (x *Device) GetSeenMs() int64 {
+	if x != nil {
+		return x.SeenMs
 	}
 	return 0
 }
@@ -880,7 +889,7 @@ const file_crier_types_v1_types_proto_rawDesc = "" +
 	"\adevices\x18\t \x03(\v2\x16.crier.types.v1.DeviceR\adevices\x12\x1d\n" +
 	"\n" +
 	"changed_ms\x18\n" +
-	" \x01(\x03R\tchangedMs\"\xe4\x01\n" +
+	" \x01(\x03R\tchangedMs\"\xfd\x01\n" +
 	"\x06Device\x12\x16\n" +
 	"\x06vendor\x18\x01 \x01(\tR\x06vendor\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x16\n" +
@@ -890,7 +899,8 @@ const file_crier_types_v1_types_proto_rawDesc = "" +
 	"\blanguage\x18\x06 \x01(\tR\blanguage\x12\x1d\n" +
 	"\n" +
 	"badge_base\x18\a \x01(\rR\tbadgeBase\x12#\n" +
-	"\rregistered_ms\x18\b \x01(\x03R\fregisteredMs\"\xf1\x01\n" +
+	"\rregistered_ms\x18\b \x01(\x03R\fregisteredMs\x12\x17\n" +
+	"\aseen_ms\x18\t \x01(\x03R\x06seenMs\"\xf1\x01\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02op\x18\x01 \x01(\rR\x02op\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
