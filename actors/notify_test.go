@@ -457,3 +457,31 @@ func TestALoginIsSeen(t *testing.T) {
 		t.Errorf("%d commands for three logins", got)
 	}
 }
+
+// While a chunk waits for its vendor, a push to who is connected is not held up at all, in the same partition and for the same app.
+func TestABroadcastHoldsUpNoOnlineDelivery(t *testing.T) {
+	t.Parallel()
+	const users = 100
+	n := newNode(t, 1)
+	change(t, n, imports(users)...)
+	for i := 1; i < users; i++ {
+		phone(t, n, crier.UserID(fmt.Sprint("user", i)), fmt.Sprintf("token%03d", i))
+	}
+	online := dial(t, n, "user0", crier.Web)
+	hold := make(chan struct{})
+	n.Vendors.Answer(func(*crier.DevicePush) crier.Outcome {
+		<-hold
+		return crier.Outcome{Class: crier.OutcomeAccepted}
+	})
+	waitDone(t, n, push(t, n, time.Hour), users)
+	eventually(t, "a chunk is under way", func() bool { return len(n.Vendors.Pushes()) == 64 })
+	for i := range 10 {
+		waitDone(t, n, push(t, n, 0), users)
+		eventually(t, "the push over the connection", func() bool { return len(online.Seqs()) == i+2 })
+	}
+	if got := len(n.Vendors.Pushes()); got != 64 {
+		t.Errorf("%d notifications were under way", got)
+	}
+	close(hold)
+	eventually(t, "everybody is told", func() bool { return len(n.Vendors.Pushes()) == users-1 })
+}

@@ -49,6 +49,8 @@ func TestCheckDevice(t *testing.T) {
 		"apns, no hexadecimal": {one, iPhone("xyz-secret"), "", "token"},
 		"apns, odd":            {one, iPhone("abc"), "", "token"},
 		"apns, long":           {one, iPhone(strings.Repeat("ab", 101)), "", "token"},
+		"apns, 300 bytes":      {one, iPhone(strings.Repeat("ab", 150)), "", "token"},
+		"fcm, 300 bytes":       {one, android(strings.Repeat("ab", 150)), vendorsim.Project, ""}, // they are that long
 		"apns, longest":        {one, iPhone(strings.Repeat("ab", 100)), bundle, ""},
 		"fcm, a space":         {one, android("xyz-secret y"), "", "token"},
 		"webpush, no JSON":     {one, crier.Device{Vendor: crier.WebPush, Token: "xyz-secret"}, "", "token"},

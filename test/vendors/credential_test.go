@@ -2,9 +2,13 @@ package vendors_test
 
 import (
 	"maps"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/vendors/apnssim"
@@ -147,5 +151,55 @@ func (s *stage) delivered(task crier.TaskID, all []phone) {
 	s.t.Logf("everybody was notified %v after it was mended", time.Since(began).Round(time.Second))
 	if s.metric("crier_vendor_paused", `vendor="apns"`) != 0 {
 		s.t.Error("sending is still paused")
+	}
+}
+
+// What can't work is refused when it is given, in words, and leaves nothing behind.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, apnssim.Options{})
+	s.register([]phone{{"a", strings.Repeat("ab", 32)}})
+	ca := s.sim.CA()
+	certificate := func(c apnssim.PushCertificate) []byte {
+		t.Helper()
+		issued, err := ca.IssuePush(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := pkcs12.Modern.Encode(issued.PrivateKey, issued.Leaf, nil, "geheim")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	key := func(secret string) map[string]any {
+		return map[string]any{"vendor": "apns", "target": bundle, "form": "p8", "params": map[string]string{"key_id": s.keyID, "team_id": "TEAM123456"}, "secret": secret}
+	}
+	p12 := func(c apnssim.PushCertificate) map[string]any {
+		return map[string]any{"vendor": "apns", "target": bundle, "form": "p12", "params": map[string]string{"password": "geheim"}, "secret": certificate(c)}
+	}
+	for name, c := range map[string]struct {
+		body map[string]any
+		says string
+	}{
+		"a key that is none":       {key("hello"), "not a .p8 file"},
+		"an expired certificate":   {p12(apnssim.PushCertificate{Topics: []string{bundle}, Production: true, NotAfter: time.Now().Add(-time.Hour)}), "expired on"},
+		"a certificate of another": {p12(apnssim.PushCertificate{Topics: []string{"com.example.other"}, Production: true}), "com.example.other"},
+	} {
+		if err := s.call(http.MethodPut, app("credentials"), c.body, nil); err == nil || !strings.Contains(err.Error(), "400") || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, token := range map[string]string{"no token": "", "not hexadecimal": strings.Repeat("xy", 32), "300 bytes": strings.Repeat("ab", 150)} {
+		err := s.call(http.MethodPost, app("users/a/devices"), map[string]any{"vendor": "apns", "token": token, "target": bundle, "platform": crier.IPhone}, nil)
+		if err == nil || !strings.Contains(err.Error(), "400") || !strings.Contains(err.Error(), "token") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := s.devices("a"); n != 1 {
+		t.Errorf("%d devices", n)
+	}
+	if v := s.finished(s.push(), 1); v.Accepted != 1 {
+		t.Errorf("with the credential of before: %+v", v)
 	}
 }
