@@ -81,6 +81,18 @@ func (b *base) get(key []byte) ([]byte, error) {
 	return b.disk(key)
 }
 
+// reading calls f with a get that reads the disk in one transaction: to begin one can wait for a sync. The caller holds mu all the time.
+func (b *base) reading(f func(get func(key []byte) ([]byte, error)) error) error {
+	return b.store.stateDB.View(func(txn *badger.Txn) error {
+		return f(func(key []byte) ([]byte, error) {
+			if v, ok := b.held(key); ok {
+				return v, nil
+			}
+			return b.onDisk(txn, key)
+		})
+	})
+}
+
 // held returns what commands have written to a key and the disk may not have yet.
 func (b *base) held(key []byte) ([]byte, bool) {
 	if v, ok := b.dirty.writes[string(key)]; ok {
@@ -103,21 +115,25 @@ func (b *base) read(key []byte) ([]byte, error) {
 
 func (b *base) disk(key []byte) (value []byte, err error) {
 	err = b.store.stateDB.View(func(txn *badger.Txn) error {
-		item, err := txn.Get(key)
-		if errors.Is(err, badger.ErrKeyNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		value, err = item.ValueCopy(nil)
-		if value == nil {
-			value = []byte{}
-		}
+		value, err = b.onDisk(txn, key)
 		return err
 	})
+	return value, err
+}
+
+func (b *base) onDisk(txn *badger.Txn, key []byte) (value []byte, err error) {
+	item, err := txn.Get(key)
+	switch {
+	case errors.Is(err, badger.ErrKeyNotFound):
+		return nil, nil
+	case err == nil:
+		value, err = item.ValueCopy(nil)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the state of partition %s: %w", b.group, err)
+	}
+	if value == nil {
+		value = []byte{}
 	}
 	return value, nil
 }

@@ -207,11 +207,15 @@ func (m *Machine) now() time.Time { return time.UnixMilli(m.meta.GetClockMs()).U
 // account returns an account as of the last entry that was applied, nil if it does not
 // exist. It is shared: not to be changed. The caller holds mu, for reading at least.
 func (m *Machine) account(app crier.AppID, user crier.UserID) (*crier.Account, error) {
+	return m.accountBy(app, user, m.get)
+}
+
+func (m *Machine) accountBy(app crier.AppID, user crier.UserID, get func([]byte) ([]byte, error)) (*crier.Account, error) {
 	if a, ok := m.recent.Get(accountKey{app, user}); ok {
 		return a, nil
 	}
 	key := m.keys.account(app, user)
-	v, err := m.get(key)
+	v, err := get(key)
 	if err != nil || v == nil {
 		return nil, err
 	}

@@ -188,21 +188,23 @@ func (r *Replica) VendorWork() (campaigns []*crier.Campaign, err error) {
 
 // VendorTargets is actors.Replica's.
 func (r *Replica) VendorTargets(app crier.AppID, seq uint64, after int64, limit int) (targets []crier.VendorTarget, err error) {
-	for _, ordinal := range r.m.todo(app, seq, after, limit) {
-		t := crier.VendorTarget{Ordinal: ordinal}
-		if t.Account, err = r.m.holder(app, ordinal); err != nil {
-			return nil, internal(err)
+	r.m.mu.RLock()
+	defer r.m.mu.RUnlock()
+	err = r.m.reading(func(get func([]byte) ([]byte, error)) error {
+		for _, ordinal := range r.m.todo(app, seq, after, limit) {
+			account, err := r.m.holder(app, ordinal, get)
+			if err != nil {
+				return internal(err)
+			}
+			targets = append(targets, crier.VendorTarget{Ordinal: ordinal, Account: account, Waiting: len(r.m.waiting(app, ordinal, 0, badgeMost))})
 		}
-		t.Waiting = len(r.m.waiting(app, ordinal, 0, badgeMost))
-		targets = append(targets, t)
-	}
-	return targets, nil
+		return nil
+	})
+	return targets, err
 }
 
-// todo returns up to limit ordinals over after that may get a notification still.
+// todo returns up to limit ordinals over after that may get a notification still. The caller holds mu.
 func (m *Machine) todo(app crier.AppID, seq uint64, after int64, limit int) (ordinals []uint32) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
 	state := m.apps[app]
 	if state == nil {
 		return nil
@@ -219,13 +221,11 @@ func (m *Machine) todo(app crier.AppID, seq uint64, after int64, limit int) (ord
 	return ordinals
 }
 
-// holder returns the account with the ordinal, nil where it has no devices.
-func (m *Machine) holder(app crier.AppID, ordinal uint32) (*crier.Account, error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	user, err := m.get(m.keys.holder(app, ordinal))
+// holder returns the account with the ordinal, nil where it has no devices. The caller holds mu.
+func (m *Machine) holder(app crier.AppID, ordinal uint32, get func([]byte) ([]byte, error)) (*crier.Account, error) {
+	user, err := get(m.keys.holder(app, ordinal))
 	if err != nil || user == nil {
 		return nil, err
 	}
-	return m.account(app, crier.UserID(user))
+	return m.accountBy(app, crier.UserID(user), get)
 }

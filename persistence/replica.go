@@ -138,7 +138,10 @@ func (r *Replica) Acknowledge(ctx context.Context, app crier.AppID, acks []crier
 // Mailbox is actors.Replica's.
 func (r *Replica) Mailbox(app crier.AppID, ordinal uint32, after uint64, limit int) ([]*crier.Campaign, error) {
 	var campaigns []*crier.Campaign
-	for _, seq := range r.m.waiting(app, ordinal, after, limit) {
+	r.m.mu.RLock()
+	seqs := r.m.waiting(app, ordinal, after, limit)
+	r.m.mu.RUnlock()
+	for _, seq := range seqs {
 		c, err := r.m.campaign(r.m.keys.seq(kindMessage, app, seq), r.m.read)
 		if err != nil {
 			return nil, internal(err)
@@ -150,10 +153,8 @@ func (r *Replica) Mailbox(app crier.AppID, ordinal uint32, after uint64, limit i
 	return campaigns, nil
 }
 
-// waiting returns up to limit campaigns over after that the ordinal has coming.
+// waiting returns up to limit campaigns over after that the ordinal has coming. The caller holds mu.
 func (m *Machine) waiting(app crier.AppID, ordinal uint32, after uint64, limit int) (seqs []uint64) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
 	state := m.apps[app]
 	if state == nil {
 		return nil

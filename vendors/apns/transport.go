@@ -1,7 +1,6 @@
 package apns
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -48,13 +47,16 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	defer t.pool.release(c)
-	text, err := io.ReadAll(io.LimitReader(resp.Body, answerMost))
+	var text []byte
+	if resp.ContentLength != 0 { // that of what was taken is empty
+		text, err = io.ReadAll(io.LimitReader(resp.Body, answerMost))
+	}
 	_ = resp.Body.Close()
 	if err != nil && resp.StatusCode != http.StatusOK {
 		return nil, err // without its reason; a 200 was taken, whatever broke after it
 	}
 	a.read(resp, text, t.now())
-	resp.Body = io.NopCloser(bytes.NewReader(nil))
+	resp.Body = http.NoBody
 	return resp, nil
 }
 
@@ -76,7 +78,9 @@ func (a *answer) read(resp *http.Response, text []byte, now time.Time) {
 		Reason    string
 		Timestamp int64 // milliseconds
 	}
-	_ = json.Unmarshal(text, &body) // a proxy may answer in HTML: then there is a status and no reason
+	if len(text) > 0 {
+		_ = json.Unmarshal(text, &body) // a proxy may answer in HTML: then there is a status and no reason
+	}
 	a.status, a.id, a.reason = resp.StatusCode, resp.Header.Get("apns-id"), body.Reason
 	a.retryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
 	if resp.StatusCode == http.StatusGone && body.Timestamp > 0 {
@@ -87,6 +91,9 @@ func (a *answer) read(resp *http.Response, text []byte, now time.Time) {
 // retryAfter reads the header's two forms, seconds and a date (RFC 9110, 10.2.3).
 func retryAfter(text string, now time.Time) time.Duration {
 	const most = 24 * time.Hour // a longer one is a mistake of someone's clock
+	if text == "" {
+		return 0
+	}
 	if seconds, err := strconv.Atoi(text); err == nil {
 		return time.Duration(max(0, min(seconds, int(most.Seconds())))) * time.Second
 	}
