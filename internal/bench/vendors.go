@@ -241,7 +241,8 @@ func (b *broadcaster) measure(ctx context.Context) ([]Result, error) {
 	options := apns.Options{Endpoint: b.sim.url, RootCAs: b.sim.roots, Concurrency: vendors.DefaultConcurrency}
 	body := []byte(`{"aps":{"alert":"` + vendorText + `"}}`)
 	var raws, rates, ratios []float64
-	var extra []float64 // memory
+	var extra []float64 // memory of each round
+	var first, most int64
 	for round := range vendorRounds {
 		raw, err := apns.MeasureRaw(ctx, b.sim.credential, options, tokens, body)
 		if err != nil {
@@ -255,6 +256,10 @@ func (b *broadcaster) measure(ctx context.Context) ([]Result, error) {
 		if err != nil {
 			return nil, err
 		}
+		if round == 0 {
+			first = before
+		}
+		most = max(most, memory)
 		fmt.Fprintf(b.cfg.Out, "  round %d: %.0f of %.0f notifications/s, from %d MB to %d MB resident\n", round+1, rate, raw, before>>20, memory>>20)
 		raws, rates, ratios, extra = append(raws, raw), append(rates, rate), append(ratios, rate/raw), append(extra, float64(memory-before)/(1<<20))
 	}
@@ -266,8 +271,8 @@ func (b *broadcaster) measure(ctx context.Context) ([]Result, error) {
 			Ratio: fmt.Sprintf("%.2f", median(ratios)), Goal: "0.7 or more",
 		},
 		{
-			Name:  fmt.Sprintf("resident memory that a push to %d devices takes: the first, and the %d after it", b.cfg.Devices, vendorRounds-1),
-			Value: fmt.Sprintf("%.0f MB, %.0f MB each", extra[0], median(extra[1:])), Limit: "-", Ratio: "-", Goal: "200 MB or less",
+			Name:  fmt.Sprintf("resident memory that a push to %d devices takes: the first, the %d after it, and all together", b.cfg.Devices, vendorRounds-1),
+			Value: fmt.Sprintf("%.0f MB, %.0f MB each, %d MB", extra[0], median(extra[1:]), (most-first)>>20), Limit: "-", Ratio: "-", Goal: "200 MB or less",
 		},
 	}, online...), err
 }
