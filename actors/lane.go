@@ -36,8 +36,8 @@ func (l *lane) tired() bool { return l.failed >= notifyChunk }
 func (l *lane) add(s sent) {
 	l.retry = l.retry || s.retry
 	l.asked = max(l.asked, s.RetryAfter)
-	switch s.Class {
-	case crier.OutcomeUnavailable, crier.OutcomeConfiguration:
+	switch {
+	case s.retry && (s.Class == crier.OutcomeUnavailable || s.Class == crier.OutcomeConfiguration):
 		l.failed++
 		l.class = s.Class
 	default:
