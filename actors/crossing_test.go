@@ -207,7 +207,7 @@ func newPair(t *testing.T) *pair {
 
 func (x *pair) start(p crier.PartitionID) {
 	x.home.leaders.set(p, x.home.system.Root.Spawn(actors.PartitionProps(actors.Deps{
-		Partition: p, Replica: x.replicas[p], System: x.system, Directory: x.home, Vendors: x.vendors,
+		Partition: p, Replica: x.replicas[p], System: x.system, Directory: x.home, Vendors: x.vendors, Idle: actors.DefaultIdle,
 		Metrics: x.home.metrics, Logger: slog.New(slog.DiscardHandler),
 	})))
 }
@@ -251,10 +251,13 @@ func (x *pair) waiting(t *testing.T, user crier.UserID) int {
 func TestASessionOfAnotherNode(t *testing.T) {
 	x := newPair(t)
 	alice := x.dial(t, "alice")
+	var tasks []crier.TaskID
 	for _, life := range []time.Duration{time.Hour, 0} {
-		if _, err := x.service.Push(t.Context(), request(life, crier.Condition{})); err != nil {
+		task, err := x.service.Push(t.Context(), request(life, crier.Condition{}))
+		if err != nil {
 			t.Fatal(err)
 		}
+		tasks = append(tasks, task)
 	}
 	eventually(t, "both come", func() bool { return slices.Equal(alice.Seqs(), []uint64{1, 2}) })
 	if d := alice.Deliveries()[0]; d.Notification.Text != "hi" || !d.Kept || string(d.Elements[0].Content) != `{"Text":"hi"}` {
@@ -265,6 +268,10 @@ func TestASessionOfAnotherNode(t *testing.T) {
 	}
 	alice.Acknowledge([]uint64{1}, false)
 	eventually(t, "nothing waits", func() bool { return x.waiting(t, "alice") == 0 })
+	e, err := x.service.Explain(t.Context(), appID, tasks[0], "alice")
+	if err != nil || len(e.Sendings) != 1 || e.Sendings[0].Node != "edge" || e.Sendings[0].Acked.IsZero() || !slices.Equal(e.Connected, []crier.Place{e.Sendings[0].Place}) {
+		t.Errorf("explained %+v, %v", e, err)
+	}
 
 	presence := func() crier.Presence {
 		all, err := x.service.Presence(t.Context(), appID, []crier.UserID{"alice"})
