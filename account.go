@@ -86,6 +86,7 @@ type Change struct {
 // AccountChanges are the changes of one call: all or nothing.
 type AccountChanges struct {
 	App     AppID
+	ID      CommandID
 	Changes []Change
 }
 

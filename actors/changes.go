@@ -92,7 +92,7 @@ func (s *Service) ChangeAccounts(ctx context.Context, app crier.AppID, changes [
 	if len(changes) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	c := &changeCall{app: app, changes: changes, done: make(chan struct{})}
 	if round, gather := s.rounds.join(c); round != nil {
@@ -127,11 +127,11 @@ func (c *changeCall) result() error {
 
 // runRound brings calls to their partitions and ends each.
 func (s *Service) runRound(ctx context.Context, calls []*changeCall) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	parts := s.parts(calls)
 	s.checkRound(ctx, parts)
-	messages := make(map[crier.PartitionID]any, len(parts))
+	messages, named := make(map[crier.PartitionID]any, len(parts)), make(map[crier.PartitionID][]crier.AccountChanges, len(parts))
 	for p, some := range parts {
 		var left []part
 		for _, x := range some {
@@ -140,7 +140,11 @@ func (s *Service) runRound(ctx context.Context, calls []*changeCall) {
 			}
 		}
 		if parts[p] = left; len(left) > 0 {
-			messages[p] = changeAccounts{changesOf(left)}
+			calls := changesOf(left)
+			for i := range calls {
+				calls[i].ID = s.commands.begin(p)
+			}
+			named[p], messages[p] = calls, changeAccounts{calls}
 		}
 	}
 	s.dir.RequestEach(ctx, messages, func(p crier.PartitionID, answer any, err error) {
@@ -152,6 +156,7 @@ func (s *Service) runRound(ctx context.Context, calls []*changeCall) {
 			case ok && i < len(changed.errs) && changed.errs[i] != nil:
 				x.call.failed = changed.errs[i]
 			}
+			s.commands.end(p, named[p][i].ID)
 		}
 	})
 	for _, c := range calls {

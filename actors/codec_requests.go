@@ -78,7 +78,7 @@ func decodeRequest(b *actorv1.Body) (any, error) {
 func fromCalls(calls []crier.AccountChanges) []*actorv1.AccountChanges {
 	var p []*actorv1.AccountChanges
 	for i := range calls {
-		c := &actorv1.AccountChanges{App: uint32(calls[i].App)}
+		c := &actorv1.AccountChanges{App: uint32(calls[i].App), Id: wire.FromCommandID(calls[i].ID)}
 		for j := range calls[i].Changes {
 			c.Changes = append(c.Changes, wire.FromChange(&calls[i].Changes[j]))
 		}
@@ -90,7 +90,7 @@ func fromCalls(calls []crier.AccountChanges) []*actorv1.AccountChanges {
 func toCalls(p []*actorv1.AccountChanges) []crier.AccountChanges {
 	var calls []crier.AccountChanges
 	for _, c := range p {
-		call := crier.AccountChanges{App: crier.AppID(c.GetApp())}
+		call := crier.AccountChanges{App: crier.AppID(c.GetApp()), ID: wire.ToCommandID(c.GetId())}
 		for _, change := range c.GetChanges() {
 			call.Changes = append(call.Changes, wire.ToChange(change))
 		}

@@ -189,7 +189,7 @@ func TestAbsentPartsStayAbsent(t *testing.T) {
 		moveSession{unread: -1},
 		attachSession{session: actor.NewPID("", "")},
 		setAttrNames{set: map[int]string{}},
-		createApp{&crier.App{}},
+		createApp{crier.CommandID{}, &crier.App{}},
 	} {
 		bytes, err := Codec{}.Encode(msg)
 		if err != nil {
@@ -411,7 +411,7 @@ func FuzzDecode(f *testing.F) {
 		repeated{campaign, crier.ErrCampaignGap},
 		failed{crier.CodeTimeout},
 		changed{[]error{nil}},
-		createApp{&crier.App{ID: 1}},
+		createApp{crier.CommandID{}, &crier.App{ID: 1}},
 		attachSession{session: actor.NewPID("a", "b"), unacked: []uint64{1, 2}},
 		crier.NewDelivery(campaign, crier.English),
 		[]*crier.Account{nil, {User: "u"}},

@@ -195,7 +195,7 @@ func newPair(t *testing.T) *pair {
 		x.start(crier.PartitionID(p))
 	}
 	l.set(crier.SystemPartition, x.home.system.Root.Spawn(actors.SystemProps(x.system, x.home.metrics)))
-	x.service = actors.NewService("edge", x.edge, x.system, x.vendors, x.edge.system, x.edge.metrics, slog.New(slog.DiscardHandler))
+	x.service = actors.NewService("edge", x.edge, x.system, x.vendors, x.edge.system, actors.DefaultCallTimeout, x.edge.metrics, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		for p := range x.replicas {
 			x.stop(t, crier.PartitionID(p))

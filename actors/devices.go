@@ -11,7 +11,7 @@ import (
 // partition knows the owner. Each step can be repeated, so that a registration that broke off is mended by the next. Errors
 // carry CodeBadParameter for what the device is, CodeUnknownAccount, or CodeTimeout.
 func (s *Service) RegisterDevice(ctx context.Context, app *crier.App, user crier.UserID, d crier.Device) (crier.Device, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	d, err := s.vendors.CheckDevice(app, d)
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Service) RemoveDevice(ctx context.Context, app crier.AppID, user crier.
 
 // Funnel returns what became of the accounts that a campaign matched; CodeUnknownTask where it is unknown or too old.
 func (s *Service) Funnel(ctx context.Context, app crier.AppID, task crier.TaskID) (*crier.Funnel, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	of, seq, ok := task.Parse()
 	if !ok || of != app {
@@ -84,7 +84,7 @@ func (s *Service) Funnel(ctx context.Context, app crier.AppID, task crier.TaskID
 
 // Explain returns what became of a campaign for one account.
 func (s *Service) Explain(ctx context.Context, app crier.AppID, task crier.TaskID, user crier.UserID) (*crier.Explanation, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	answer, err := s.dir.Request(ctx, crier.KindCampaign, string(task), readCampaign{app, task})
 	if err != nil {

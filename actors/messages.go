@@ -71,9 +71,16 @@ type (
 
 // Requests to the system actor: done.
 type (
-	createApp    struct{ app *crier.App }
-	updateApp    struct{ app *crier.App }
+	createApp struct {
+		id  crier.CommandID
+		app *crier.App
+	}
+	updateApp struct {
+		id  crier.CommandID
+		app *crier.App
+	}
 	setAttrNames struct {
+		id  crier.CommandID
 		app crier.AppID
 		set map[int]string
 	}

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -62,10 +63,18 @@ func (p *partition) onChanged(ctx actor.Context, batch []queuedChanges, errs []e
 	for _, q := range batch {
 		own := errs[:len(q.calls)]
 		errs = errs[len(q.calls):]
+		var again error // the command may not have been taken: the directory sends it once more
 		for i, err := range own {
-			if err == nil {
+			switch {
+			case err == nil:
 				p.tellUsers(ctx, &q.calls[i])
+			case errors.Is(err, crier.CodeTimeout):
+				again = err
 			}
+		}
+		if again != nil {
+			ctx.Send(q.sender, failed{again})
+			continue
 		}
 		ctx.Send(q.sender, changed{own})
 	}

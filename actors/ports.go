@@ -16,7 +16,7 @@ type Replica interface {
 	// ChangeAccounts applies the changes of one call in order, all or nothing.
 	ChangeAccounts(ctx context.Context, app crier.AppID, changes []crier.Change) error
 	// ChangeAccountsBatch applies several calls, one after the other, by one command. Each is all or nothing for
-	// itself; the result has the error of each.
+	// itself; the result has the error of each. A call that was applied before, as its ID tells, is not applied again, and is no error.
 	ChangeAccountsBatch(ctx context.Context, calls []crier.AccountChanges) []error
 	// Accounts returns the accounts asked for, nil in the place of one that does not exist.
 	Accounts(app crier.AppID, users []crier.UserID) ([]*crier.Account, error)
@@ -69,18 +69,19 @@ type Replica interface {
 }
 
 // SystemReplica is this node's replica of the system group. Reads answer from
-// memory; commands work on the group's leader only and block as Replica's do.
+// memory, as of what this node has applied of the group's log: on a node that is behind they are old. Commands work on the group's
+// leader only and block as Replica's do; one that comes again under its id has the outcome of the first time.
 type SystemReplica interface {
 	// App returns an app, nil where there is none.
 	App(id crier.AppID) *crier.App
 	// Apps returns every app by id.
 	Apps() []*crier.App
 	// CreateApp adds an app; CodeBadParameter if the id is taken.
-	CreateApp(ctx context.Context, app *crier.App) error
+	CreateApp(ctx context.Context, id crier.CommandID, app *crier.App) error
 	// UpdateApp replaces everything of an app but its attribute names; CodeUnknownApp if there is none.
-	UpdateApp(ctx context.Context, app *crier.App) error
+	UpdateApp(ctx context.Context, id crier.CommandID, app *crier.App) error
 	// SetAttrNames sets the names of slots; CodeBadAttr as crier.AttrNames.With.
-	SetAttrNames(ctx context.Context, id crier.AppID, set map[int]string) error
+	SetAttrNames(ctx context.Context, id crier.CommandID, app crier.AppID, set map[int]string) error
 }
 
 // Vendors brings notifications to devices. Safe for concurrent use.
@@ -96,8 +97,8 @@ type Vendors interface {
 }
 
 // Directory finds virtual actors. Request sends msg to the actor with that kind and
-// identity, activates it where it is not, and waits for its answer; it looks up the leader
-// again and retries until ctx ends. What fails for want of an answer is CodeTimeout. An answer
+// identity, activates it where it is not, and waits for its answer. Where that does not come, or is CodeTimeout, it looks up the leader
+// again and sends msg once more, until ctx ends: a message may be taken more than once, and must be one that can. What fails for want of an answer is CodeTimeout. An answer
 // with a method Failure comes back as that error. What goes to another node, and its answer, pass Codec.
 type Directory interface {
 	Request(ctx context.Context, kind, identity string, msg any) (any, error)

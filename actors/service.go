@@ -11,8 +11,8 @@ import (
 	"github.com/crier-im/crier"
 )
 
-// callTimeout is how long a call may take: the callers' own time-out is over 3 s.
-const callTimeout = 2900 * time.Millisecond
+// DefaultCallTimeout is how long a call may take: the callers' own time-out is over 3 s.
+const DefaultCallTimeout = 2900 * time.Millisecond
 
 // Service is the front door of the actors: what the REST API, the operator's
 // API and the gateway call. It groups accounts by partition, one message each. Safe for
@@ -26,11 +26,18 @@ type Service struct {
 	metrics *Metrics
 	log     *slog.Logger
 	rounds  changeRounds
+	timeout time.Duration // of a call
+
+	commands *commandIDs
 }
 
-// NewService returns a front door. node names the one that it is on; system serves reads only: changes go through dir.
-func NewService(node string, dir Directory, system SystemReplica, vendors Vendors, actors *actor.ActorSystem, m *Metrics, log *slog.Logger) *Service {
-	return &Service{node: node, dir: dir, system: system, vendors: vendors, actors: actors, metrics: m, log: log.With("component", "service")}
+// NewService returns a front door. node names the one that it is on; system serves reads only; changes go through dir. A call that has not succeeded after the
+// timeout fails with CodeTimeout; until then it is tried again.
+func NewService(node string, dir Directory, system SystemReplica, vendors Vendors, actors *actor.ActorSystem, timeout time.Duration, m *Metrics, log *slog.Logger) *Service {
+	return &Service{
+		node: node, dir: dir, system: system, vendors: vendors, actors: actors, timeout: timeout, metrics: m,
+		log: log.With("component", "service"), commands: newCommandIDs(),
+	}
 }
 
 // App returns an app, nil where there is none.
@@ -44,7 +51,7 @@ func (s *Service) CreateApp(ctx context.Context, app *crier.App) error {
 	if err := app.Validate(); err != nil {
 		return err
 	}
-	return s.changeSystem(ctx, createApp{app})
+	return s.changeSystem(ctx, func(id crier.CommandID) any { return createApp{id, app} })
 }
 
 // UpdateApp replaces everything of an app but its attribute names.
@@ -52,18 +59,20 @@ func (s *Service) UpdateApp(ctx context.Context, app *crier.App) error {
 	if err := app.Validate(); err != nil {
 		return err
 	}
-	return s.changeSystem(ctx, updateApp{app})
+	return s.changeSystem(ctx, func(id crier.CommandID) any { return updateApp{id, app} })
 }
 
 // SetAttrNames names attribute slots.
 func (s *Service) SetAttrNames(ctx context.Context, id crier.AppID, set map[int]string) error {
-	return s.changeSystem(ctx, setAttrNames{id, set})
+	return s.changeSystem(ctx, func(command crier.CommandID) any { return setAttrNames{command, id, set} })
 }
 
-func (s *Service) changeSystem(ctx context.Context, msg any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+func (s *Service) changeSystem(ctx context.Context, msg func(crier.CommandID) any) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	_, err := s.dir.Request(ctx, crier.KindPartition, crier.SystemPartition.String(), msg)
+	id := s.commands.begin(crier.SystemPartition)
+	defer s.commands.end(crier.SystemPartition, id)
+	_, err := s.dir.Request(ctx, crier.KindPartition, crier.SystemPartition.String(), msg(id))
 	return err
 }
 
@@ -98,7 +107,7 @@ func (s *Service) Presence(ctx context.Context, app crier.AppID, users []crier.U
 
 // scatter asks the users' partitions, and puts the answers in the order asked.
 func scatter[T any](ctx context.Context, s *Service, app crier.AppID, users []crier.UserID, msg func([]crier.UserID) any, _ []T) ([]T, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	all := make([]T, len(users))
 	groups := s.byPartition(app, len(users), func(i int) crier.UserID { return users[i] })
@@ -126,7 +135,7 @@ func scatter[T any](ctx context.Context, s *Service, app crier.AppID, users []cr
 
 // Push accepts a push. With CodePushRepeated the id of the first one is returned too.
 func (s *Service) Push(ctx context.Context, req *crier.PushRequest) (crier.TaskID, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	app := s.App(req.App)
 	if app == nil {
@@ -156,7 +165,7 @@ func (s *Service) Push(ctx context.Context, req *crier.PushRequest) (crier.TaskI
 
 // Reports returns the progress of campaigns in the order asked.
 func (s *Service) Reports(ctx context.Context, app crier.AppID, tasks []crier.TaskID) ([]crier.Report, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	home := crier.HomePartition(app, s.dir.Partitions())
 	answer, err := s.dir.Request(ctx, crier.KindPartition, home.String(), readReports{app, tasks})

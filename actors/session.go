@@ -179,7 +179,7 @@ func (s *session) onRegisterDevice(ctx actor.Context, m registerDevice) {
 	old, self, root := s.device, ctx.Self(), ctx.ActorSystem().Root
 	pending := &registration{m.device.Vendor, m.device.Token, make(chan struct{})}
 	s.pending = pending
-	go func() { // ends within callTimeout, twice
+	go func() { // ends within the time of two calls
 		defer close(pending.over)
 		d, err := s.service.RegisterDevice(context.Background(), app, s.login.User, m.device)
 		if err == nil && old != nil && !old.Same(&d) {
@@ -195,7 +195,7 @@ func (s *session) onRegisterDevice(ctx actor.Context, m registerDevice) {
 // onLogout ends the session for good: its device gets nothing any more, also where its registration is under way.
 func (s *session) onLogout(ctx actor.Context) {
 	if r := s.pending; r != nil {
-		go func() { // ends within callTimeout, three times
+		go func() { // ends within the time of three calls
 			<-r.over
 			if err := s.service.RemoveDevice(context.Background(), s.login.App, s.login.User, r.vendor, r.token); err != nil {
 				s.log.Warn("the device of a logout could not be removed", "app", s.login.App, "err", err)

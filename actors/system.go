@@ -25,11 +25,11 @@ func (s *system) Receive(ctx actor.Context) {
 	case *actor.Stopped:
 		s.commands.Wait()
 	case createApp:
-		s.command(ctx, func(c context.Context) error { return s.replica.CreateApp(c, m.app) })
+		s.command(ctx, func(c context.Context) error { return s.replica.CreateApp(c, m.id, m.app) })
 	case updateApp:
-		s.command(ctx, func(c context.Context) error { return s.replica.UpdateApp(c, m.app) })
+		s.command(ctx, func(c context.Context) error { return s.replica.UpdateApp(c, m.id, m.app) })
 	case setAttrNames:
-		s.command(ctx, func(c context.Context) error { return s.replica.SetAttrNames(c, m.app, m.set) })
+		s.command(ctx, func(c context.Context) error { return s.replica.SetAttrNames(c, m.id, m.app, m.set) })
 	default:
 		unknownMessage(ctx, s.metrics)
 	}

@@ -10,6 +10,7 @@ type metrics struct {
 	leaders prometheus.Gauge
 	changes prometheus.Counter
 	apply   prometheus.Histogram
+	repeats prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -24,6 +25,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		apply: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "crier_raft_apply_seconds", Help: "Seconds from a command to its commit and application.",
 			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 15),
+		}),
+		repeats: f.NewCounter(prometheus.CounterOpts{
+			Name: "crier_cluster_repeats_total", Help: "Messages that were sent again to the actor of a partition, since their answer did not come or was to try again.",
 		}),
 	}
 }

@@ -56,7 +56,7 @@ type Node struct {
 	members  []string // that formed the cluster
 	groups   map[crier.PartitionID]*Group
 	watchers sync.WaitGroup
-	asking   sync.WaitGroup // requests that wait for an answer
+	links    *links
 	stop     chan struct{}
 
 	gossiping chan struct{} // closed once gossip is there
@@ -75,7 +75,7 @@ func Open(ctx context.Context, cfg Config, s Storage, host Host) (*Node, error) 
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("component", "cluster"), host: host, metrics: newMetrics(cfg.Registerer),
-		table: newRoutingTable(), groups: make(map[crier.PartitionID]*Group), stop: make(chan struct{}), gossiping: make(chan struct{}),
+		table: newRoutingTable(), links: newLinks(), groups: make(map[crier.PartitionID]*Group), stop: make(chan struct{}), gossiping: make(chan struct{}),
 		local: make(map[crier.PartitionID]*actor.PID), terms: make(map[crier.PartitionID]uint64),
 	}
 	if err := n.open(ctx, s); err != nil {
@@ -157,6 +157,7 @@ func (n *Node) openActors() error {
 	logger := slog.New(quietHandler{n.cfg.Logger.With("component", "protoactor").Handler()})
 	n.system = actor.NewActorSystemWithConfig(actor.Configure(
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger })))
+	n.system.EventStream.Subscribe(n.links.onEvent)
 	n.provider = &provider{started: make(chan struct{})}
 	rc := remote.Configure(host, port, remote.WithEndpointWriterQueueSize(endpointQueue),
 		remote.WithServerOptions(n.serverOptions()...), remote.WithDialOptions(n.dialOptions()...))
@@ -305,20 +306,23 @@ func (n *Node) localPID(p crier.PartitionID) *actor.PID {
 	return n.local[p]
 }
 
-// partitionPID returns the actor of a partition on its leader, nil if none is known.
-func (n *Node) partitionPID(p crier.PartitionID) *actor.PID {
-	if pid := n.localPID(p); pid != nil {
-		return pid
+// route returns who leads a partition and its actor there, nil if none is known.
+func (n *Node) route(p crier.PartitionID) (leader, *actor.PID) {
+	n.mu.RLock()
+	pid, term := n.local[p], n.terms[p]
+	n.mu.RUnlock()
+	if pid != nil {
+		return leader{n.cfg.NodeID, term}, pid
 	}
-	node := n.table.leader(p)
-	if node == "" || node == n.cfg.NodeID {
-		return nil
+	l := n.table.leader(p)
+	if l.node == "" || l.node == n.cfg.NodeID {
+		return l, nil
 	}
-	m, ok := n.gossip.member(node)
+	m, ok := n.gossip.member(l.node)
 	if !ok {
-		return nil
+		return l, nil
 	}
-	return actor.NewPID(m.ActorAddress, actorName(p))
+	return l, actor.NewPID(m.ActorAddress, actorName(p))
 }
 
 // Group returns this node's replica of a group, nil where it has none.
@@ -334,7 +338,7 @@ func (n *Node) Members() []Member { return n.gossip.all() }
 // one has none.
 func (n *Node) Ready() error {
 	for _, p := range n.allGroups() {
-		if n.partitionPID(p) == nil {
+		if _, pid := n.route(p); pid == nil {
 			return fmt.Errorf("partition %s has no leader", p)
 		}
 	}
@@ -373,7 +377,6 @@ func (n *Node) Close() error {
 	if n.mux != nil {
 		errs = append(errs, n.mux.Close())
 	}
-	n.asking.Wait()
 	if n.cluster != nil {
 		n.cluster.Gossip.Shutdown()
 		n.cluster.Shutdown(false)

@@ -54,8 +54,8 @@ func (n *Node) unpack(m *clusterv1.Bundle) (*bundle, error) {
 func (n *Node) pack(answers []any) *clusterv1.Bundled {
 	out := new(clusterv1.Bundled)
 	for _, a := range answers {
-		answer := &clusterv1.Answer{Nobody: a == nobody{}}
-		if !answer.GetNobody() && a != nil {
+		answer := &clusterv1.Answer{Nobody: a == nobody{}, Elsewhere: a == elsewhere{}}
+		if !answer.GetNobody() && !answer.GetElsewhere() && a != nil {
 			var err error
 			if answer.Message, err = n.cfg.Codec.Encode(a); err != nil {
 				n.log.Error("an answer can't be sent to another node", "err", err)
@@ -78,6 +78,8 @@ func (n *Node) inward(answer any) (*bundled, error) {
 			switch {
 			case x.GetNobody():
 				v = nobody{}
+			case x.GetElsewhere():
+				v = elsewhere{}
 			case len(x.GetMessage()) > 0:
 				var err error
 				if v, err = n.cfg.Codec.Decode(x.GetMessage()); err != nil {

@@ -68,7 +68,8 @@ func (l lookup) Get(id *cluster.ClusterIdentity) *actor.PID {
 	if !ok {
 		return nil
 	}
-	return l.node.partitionPID(p)
+	_, pid := l.node.route(p)
+	return pid
 }
 
 // RemovePid is protoactor's; nothing is cached.

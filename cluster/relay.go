@@ -1,10 +1,7 @@
 package cluster
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,120 +21,20 @@ type bundle struct {
 	timeout    time.Duration
 }
 
-// bundled answers a bundle, in its order: nobody where the partition is not led here, nil
-// where it did not answer in time.
+// bundled answers a bundle, in its order: nobody where the partition is not led here, elsewhere where another
+// bundled has the answer, nil where it did not come in time.
 type bundled struct{ answers []any }
 
-// nobody stands for an answer that no actor has given: the message was not taken.
-type nobody struct{}
+type (
+	// nobody stands for an answer that no actor has given: the message was not taken.
+	nobody struct{}
+	// elsewhere stands for an answer that another message brings.
+	elsewhere struct{}
+)
 
-// RequestEach sends each partition its message, by one message a node, and calls take once for each, one at a
-// time, with the answer or the error. Partitions without a leader are tried again until ctx ends, as Request does. It returns
-// when all are through.
-func (n *Node) RequestEach(ctx context.Context, messages map[crier.PartitionID]any, take func(p crier.PartitionID, answer any, err error)) {
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		rest := n.requestOnce(ctx, messages, take)
-		if len(rest) == 0 {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			for p := range rest {
-				take(p, nil, unknown(fmt.Errorf("no leader: %w", ctx.Err())))
-			}
-			return
-		case <-time.After(pause/2 + rand.N(pause)):
-			messages = rest
-		}
-	}
-}
-
-// requestOnce sends to every partition that has a leader, and returns what reached nobody.
-func (n *Node) requestOnce(ctx context.Context, messages map[crier.PartitionID]any, take func(crier.PartitionID, any, error)) map[crier.PartitionID]any {
-	rest := make(map[crier.PartitionID]any)
-	bundles := make(map[string]*bundle) // by the address of the node's actors
-	for p, m := range messages {
-		pid := n.partitionPID(p)
-		if pid == nil {
-			rest[p] = m
-			continue
-		}
-		b := bundles[pid.Address]
-		if b == nil {
-			b = &bundle{timeout: timeLeft(ctx)}
-			bundles[pid.Address] = b
-		}
-		b.partitions, b.messages = append(b.partitions, p), append(b.messages, m)
-	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for address, b := range bundles {
-		wg.Go(func() {
-			answers, err := n.askRelay(ctx, address, b)
-			mu.Lock()
-			defer mu.Unlock()
-			for i, p := range b.partitions {
-				switch {
-				case err != nil:
-					take(p, nil, err)
-				case answers[i] == nobody{}:
-					rest[p] = b.messages[i]
-				default:
-					failed := failureOf(answers[i])
-					take(p, answers[i], failed)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return rest
-}
-
-// askRelay sends a bundle to a node. A node that has gone has taken nothing.
-func (n *Node) askRelay(ctx context.Context, address string, b *bundle) ([]any, error) {
-	message, err := n.outward(address, b)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := n.ask(ctx, actor.NewPID(address, relayName), message)
-	if errors.Is(err, actor.ErrDeadLetter) {
-		answers := make([]any, len(b.partitions))
-		for i := range answers {
-			answers[i] = nobody{}
-		}
-		return answers, nil
-	}
-	if err != nil {
-		return nil, unknown(err)
-	}
-	a, err := n.inward(answer)
-	if err == nil && len(a.answers) != len(b.partitions) {
-		err = fmt.Errorf("the relay answered %d of %d messages", len(a.answers), len(b.partitions))
-	}
-	if err != nil {
-		return nil, unknown(err)
-	}
-	return a.answers, nil
-}
-
-// failureOf returns the error that an answer stands for.
-func failureOf(answer any) error {
-	switch a := answer.(type) {
-	case failure:
-		return a.Failure()
-	case nil:
-		return unknown(context.DeadlineExceeded)
-	}
-	return nil
-}
-
-// timeLeft is how long a message may take.
-func timeLeft(ctx context.Context) time.Duration {
-	if deadline, ok := ctx.Deadline(); ok {
-		return time.Until(deadline)
-	}
-	return askTimeout
-}
+// answersWait is how long answers wait for others of the same bundle. A partition that loses its leader may never answer; what
+// the others have answered must not wait for it.
+const answersWait = 50 * time.Millisecond
 
 // relay hands the messages of a bundle to the actors of the partitions that this node leads, and sends
 // their answers back in one.
@@ -179,21 +76,26 @@ func (r *relay) Receive(ctx actor.Context) {
 // collector gathers the answers to several requests: it is the sender of each, under its number. It does for a
 // hundred requests what would take a hundred futures, each with its timer and its place in the registry.
 type collector struct {
-	system  *actor.ActorSystem
-	self    *actor.PID
-	expires *time.Timer
-	done    func([]any)
+	system *actor.ActorSystem
+	self   *actor.PID
+	timer  *time.Timer
+	send   func([]any)
 
 	mu      sync.Mutex
-	answers []any
+	answers []any // elsewhere: has been sent
 	missing int
+	news    bool          // something has come that was not sent
+	left    time.Duration // until it gives up on what is missing
 }
 
-// newCollector makes a collector of n answers. done is called once: when all are there, or after the timeout.
-func newCollector(system *actor.ActorSystem, n int, timeout time.Duration, done func([]any)) *collector {
-	c := &collector{system: system, done: done, answers: make([]any, n), missing: n}
+// newCollector makes a collector of n answers. send is called one at a time: with all answers where they come
+// together, and else with what there is, every answersWait; for the last time after the timeout.
+func newCollector(system *actor.ActorSystem, n int, timeout time.Duration, send func([]any)) *collector {
+	c := &collector{system: system, send: send, answers: make([]any, n), missing: n, left: timeout}
 	c.self, _ = system.ProcessRegistry.Add(c, system.ProcessRegistry.NextId())
-	c.expires = time.AfterFunc(timeout, c.end)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = time.AfterFunc(answersWait, c.tick)
 	return c
 }
 
@@ -205,33 +107,48 @@ func (c *collector) pid(i int) *actor.PID {
 // set takes one answer. Only the first counts.
 func (c *collector) set(i int, answer any) {
 	c.mu.Lock()
-	taken := c.missing > 0 && i < len(c.answers) && c.answers[i] == nil
-	if taken {
-		c.answers[i] = answer
-		c.missing--
+	defer c.mu.Unlock()
+	if c.missing == 0 || i >= len(c.answers) || c.answers[i] != nil {
+		return
 	}
-	last := taken && c.missing == 0
-	c.mu.Unlock()
-	if last {
-		c.expires.Stop()
+	c.answers[i], c.news = answer, true
+	if c.missing--; c.missing == 0 {
 		c.finish()
 	}
 }
 
-// end gives up on what is missing.
-func (c *collector) end() {
+// tick sends what has come, and gives up after the timeout.
+func (c *collector) tick() {
 	c.mu.Lock()
-	open := c.missing > 0
-	c.missing = 0
-	c.mu.Unlock()
-	if open {
-		c.finish()
+	defer c.mu.Unlock()
+	if c.missing == 0 {
+		return
 	}
+	if c.left -= answersWait; c.left <= 0 {
+		c.missing = 0
+		c.finish()
+		return
+	}
+	if c.news {
+		c.news = false
+		now := slices.Clone(c.answers)
+		for i, a := range now {
+			if a == nil {
+				now[i] = elsewhere{}
+			} else {
+				c.answers[i] = elsewhere{}
+			}
+		}
+		c.send(now)
+	}
+	c.timer.Reset(answersWait)
 }
 
+// finish sends the rest. The caller holds mu.
 func (c *collector) finish() {
+	c.timer.Stop()
 	c.system.ProcessRegistry.Remove(c.self)
-	c.done(c.answers)
+	c.send(c.answers)
 }
 
 // SendUserMessage is protoactor's: an answer has come.

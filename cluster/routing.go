@@ -21,10 +21,11 @@ type leader struct {
 type routingTable struct {
 	mu      sync.RWMutex
 	leaders map[crier.PartitionID]leader
+	news    chan struct{} // closed by the next news
 }
 
 func newRoutingTable() *routingTable {
-	return &routingTable{leaders: make(map[crier.PartitionID]leader)}
+	return &routingTable{leaders: make(map[crier.PartitionID]leader), news: make(chan struct{})}
 }
 
 // merge takes news and reports whether they were news: a higher term wins, and
@@ -37,14 +38,23 @@ func (t *routingTable) merge(p crier.PartitionID, l leader) bool {
 		return false
 	}
 	t.leaders[p] = l
+	close(t.news)
+	t.news = make(chan struct{})
 	return true
 }
 
-// leader returns the node that leads a group, "" if none is known.
-func (t *routingTable) leader(p crier.PartitionID) string {
+// next returns a channel that is closed by the next news.
+func (t *routingTable) next() <-chan struct{} {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.leaders[p].node
+	return t.news
+}
+
+// leader returns who leads a group; an empty node if none is known.
+func (t *routingTable) leader(p crier.PartitionID) leader {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.leaders[p]
 }
 
 // encode returns the table as gossip.

@@ -7,12 +7,14 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/cluster"
 	"github.com/crier-im/crier/cluster/clustertest"
+	"github.com/crier-im/crier/cluster/transport/transporttest"
 )
 
 // trio is three nodes in one process. A node that was killed keeps its storage.
@@ -20,7 +22,9 @@ type trio struct {
 	t       *testing.T
 	configs []cluster.Config
 	stores  []*clustertest.Storage
-	nodes   []*cluster.Node // nil: not running
+	nodes   []*cluster.Node       // nil: not running
+	mute    atomic.Value          // clustertest.Host.Mute of all
+	faults  *transporttest.Faults // of raft's connections
 }
 
 func newTrio(t *testing.T, partitions int) *trio {
@@ -28,7 +32,7 @@ func newTrio(t *testing.T, partitions int) *trio {
 	if underRace {
 		t.Skip("protoactor and gRPC have a race of their own with several nodes in one process: see underRace")
 	}
-	c := &trio{t: t, nodes: make([]*cluster.Node, 3)}
+	c := &trio{t: t, nodes: make([]*cluster.Node, 3), faults: transporttest.NewFaults(1)}
 	var gossip []string
 	for range 3 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,7 +47,7 @@ func newTrio(t *testing.T, partitions int) *trio {
 	for i := range 3 {
 		c.configs = append(c.configs, cluster.Config{
 			NodeID: fmt.Sprint("node-", i), Partitions: partitions, Expect: 3, GossipListen: gossip[i], Join: gossip,
-			Codec: clustertest.Codec{}, Logger: slog.New(slog.DiscardHandler),
+			Dial: c.faults.Dialer(fmt.Sprint("node-", i)), Codec: clustertest.Codec{}, Logger: slog.New(slog.DiscardHandler),
 		})
 		c.stores = append(c.stores, clustertest.NewStorage())
 	}
@@ -56,6 +60,11 @@ func newTrio(t *testing.T, partitions int) *trio {
 	return c
 }
 
+func (c *trio) isMute(p crier.PartitionID, g *cluster.Group, message []byte) bool {
+	mute, ok := c.mute.Load().(func(crier.PartitionID, *cluster.Group, []byte) bool)
+	return ok && mute(p, g, message)
+}
+
 // start starts nodes side by side: new ones wait for one another.
 func (c *trio) start(which ...int) {
 	c.t.Helper()
@@ -64,7 +73,7 @@ func (c *trio) start(which ...int) {
 	var wg sync.WaitGroup
 	for _, i := range which {
 		wg.Go(func() {
-			n, err := cluster.Open(ctx, c.configs[i], c.stores[i], clustertest.Host{})
+			n, err := cluster.Open(ctx, c.configs[i], c.stores[i], clustertest.Host{Mute: c.isMute})
 			if err != nil {
 				c.t.Error(err)
 				return
@@ -166,5 +175,48 @@ func TestAStrangerIsTurnedAway(t *testing.T) {
 	defer cancel()
 	if n, err := cluster.Open(ctx, cfg, clustertest.NewStorage(), clustertest.Host{}); err == nil || ctx.Err() != nil {
 		t.Errorf("got %v, %v", n, err)
+	}
+}
+
+// leader returns the node that leads a partition.
+func (c *trio) leader(p crier.PartitionID) int {
+	return slices.IndexFunc(c.nodes, func(n *cluster.Node) bool { return n != nil && n.Group(p).IsLeader() })
+}
+
+// isolate cuts a node's raft off. Its actors can be reached still, as those of a node that hangs for a moment.
+func (c *trio) isolate(i int) {
+	c.faults.Isolate(c.configs[i].NodeID, c.configs[(i+1)%3].NodeID, c.configs[(i+2)%3].NodeID)
+}
+
+// A message whose answer a leader takes with it goes to the next one, long before the caller's time is over.
+func TestARequestOutlivesItsLeader(t *testing.T) {
+	const p = crier.PartitionID(0)
+	for name, end := range map[string]func(c *trio, leader int){"stopped": (*trio).stop, "cut off": (*trio).isolate} {
+		t.Run(name, func(t *testing.T) {
+			c := newTrio(t, 1)
+			leader := c.leader(p)
+			taken, once := make(chan struct{}), sync.Once{}
+			mute := c.nodes[leader].Group(p)
+			c.mute.Store(func(_ crier.PartitionID, g *cluster.Group, message []byte) bool {
+				if g == mute {
+					once.Do(func() { close(taken) })
+				}
+				return g == mute
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			answered := make(chan error, 1)
+			go func() {
+				_, err := c.nodes[(leader+1)%3].Request(ctx, crier.KindPartition, p.String(), []byte("x"))
+				answered <- err
+			}()
+			<-taken
+			lost := time.Now()
+			end(c, leader)
+			if err := <-answered; err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("answered %v after the loss", time.Since(lost).Round(time.Millisecond))
+		})
 	}
 }

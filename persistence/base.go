@@ -38,6 +38,8 @@ type base struct {
 	meta     *logv1.Meta // as of the last entry that was applied
 	writes   int         // of the command that is being applied
 	written  int         // bytes of values of the same
+	origins  map[uint64]*origin
+	heard    []uint64    // the origins of the command that is being applied
 	dirty    overlay     // what commands have written since the last flush
 	flushing overlay     // what is on its way to the disk; not changed
 	storing  *logv1.Meta // its meta
@@ -48,7 +50,7 @@ type base struct {
 }
 
 func newBase(s *Store, p crier.PartitionID, self applier) *base {
-	b := &base{store: s, group: p, keys: keyBuilder(p), self: self, meta: new(logv1.Meta), stored: new(logv1.Meta)}
+	b := &base{store: s, group: p, keys: keyBuilder(p), self: self, meta: new(logv1.Meta), stored: new(logv1.Meta), origins: make(map[uint64]*origin)}
 	b.flushed = sync.NewCond(&b.mu)
 	return b
 }
@@ -232,7 +234,9 @@ func (b *base) applyCommand(data []byte) any {
 	}
 	b.writes, b.written = 0, 0
 	b.meta.ClockMs = max(b.meta.GetClockMs(), cmd.GetTimeMs())
-	return b.self.apply(&cmd)
+	result := b.self.apply(&cmd)
+	b.writeOrigins()
+	return result
 }
 
 // internal is the result of a command that could not read the state it needs.

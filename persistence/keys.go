@@ -33,6 +33,7 @@ const (
 	kindOpen      = 'u' // app, seq: the campaign is not done
 	kindKept      = 'k' // app, seq: the push counts as kept until the time in it
 	kindDue       = 'x' // time, key: the key ends at the time
+	kindOrigin    = 'i' // origin: logv1.Origin
 	kindApp       = 'y' // app: crier.App as JSON; system group
 )
 
@@ -78,6 +79,10 @@ func (p keyBuilder) holder(app crier.AppID, ordinal uint32) []byte {
 func (p keyBuilder) owner(app crier.AppID, vendor, token string) []byte {
 	sum := sha256.Sum256([]byte(vendor + "\x00" + token))
 	return append(p.app(kindOwner, app), sum[:16]...)
+}
+
+func (p keyBuilder) origin(id uint64) []byte {
+	return binary.BigEndian.AppendUint64(p.kind(kindOrigin), id)
 }
 
 // due is the key that makes Sweep look at target at the time, in Unix milliseconds.

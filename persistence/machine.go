@@ -79,6 +79,9 @@ func (m *Machine) reload() error {
 	m.apps = make(map[crier.AppID]*appState)
 	m.recent.Purge()
 	return m.store.stateDB.View(func(txn *badger.Txn) error {
+		if err := m.loadOrigins(txn); err != nil {
+			return fmt.Errorf("load partition %s: %w", m.group, err)
+		}
 		for _, step := range []struct {
 			kind byte
 			take func(k, v []byte) error
@@ -178,7 +181,7 @@ func (m *Machine) apply(cmd *logv1.Command) any {
 	case *logv1.Command_ChangeBatch:
 		errs := make([]error, len(c.ChangeBatch.GetCalls()))
 		for i, call := range c.ChangeBatch.GetCalls() {
-			errs[i] = m.changeAccounts(call)
+			errs[i] = m.once(call.GetId(), func() error { return m.changeAccounts(call) })
 		}
 		return errs
 	case *logv1.Command_StartCampaign:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -129,7 +130,7 @@ func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
 	var tasks []crier.TaskID
 	recent := func() uint64 { return seq - min(seq, uint64(random.IntN(3))) }
 	ordinal := func() uint32 { return uint32(random.IntN(60 + n/3)) }
-	for range n {
+	for i := range n {
 		user := crier.UserID(fmt.Sprintf("u%d", random.IntN(50)))
 		switch random.IntN(13) {
 		case 10:
@@ -162,6 +163,10 @@ func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
 			b := new(logv1.ChangeBatch)
 			for range 1 + random.IntN(3) {
 				c := &logv1.ChangeAccounts{App: uint32(testApp)}
+				if random.IntN(4) > 0 { // some of them again
+					number := uint64(i + random.IntN(20))
+					c.Id = &typesv1.CommandID{Origin: uint64(1 + random.IntN(3)), Number: number, Oldest: number - uint64(random.IntN(15))}
+				}
 				for range 1 + random.IntN(4) {
 					change := crier.Change{Op: crier.OpImport + crier.ChangeOp(random.IntN(12)), User: user, Tags: []string{fmt.Sprint(random.IntN(4))}, MaxTags: 3, MaxDevices: 2}
 					change.Device = &crier.Device{Vendor: crier.APNs, Token: fmt.Sprint(random.IntN(4))}
@@ -243,6 +248,12 @@ func TestReplicasAreEqual(t *testing.T) {
 	again := openStore(t, dir)
 	if got := snapshot(t, again, 0); !bytes.Equal(got, want) {
 		t.Error("the restart changed the state")
+	}
+	sameOrigin := func(x, y *origin) bool {
+		return x.used == y.used && x.oldest == y.oldest && slices.Equal(x.done, y.done)
+	}
+	if x, y := one.machines[0].origins, again.machines[0].origins; len(x) != 3 || !maps.EqualFunc(x, y, sameOrigin) {
+		t.Errorf("%d origins, and after the restart others", len(x))
 	}
 	a, b := one.machines[0].apps[testApp], again.machines[0].apps[testApp]
 	if !a.index.all.Equals(b.index.all) || a.next != b.next || a.seq != b.seq || !slices.Equal(a.open, b.open) || !slices.Equal(a.kept, b.kept) || len(a.mail) != len(b.mail) {

@@ -61,7 +61,7 @@ func (r *Replica) ChangeAccounts(ctx context.Context, app crier.AppID, changes [
 func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.AccountChanges) []error {
 	b := &logv1.ChangeBatch{Calls: make([]*logv1.ChangeAccounts, len(calls))}
 	for i, call := range calls {
-		c := &logv1.ChangeAccounts{App: uint32(call.App), Changes: make([]*typesv1.Change, len(call.Changes))}
+		c := &logv1.ChangeAccounts{App: uint32(call.App), Id: wire.FromCommandID(call.ID), Changes: make([]*typesv1.Change, len(call.Changes))}
 		for j := range call.Changes {
 			c.Changes[j] = wire.FromChange(&call.Changes[j])
 		}

@@ -346,24 +346,24 @@ func TestSystemGroup(t *testing.T) {
 	s := openStore(t, dir)
 	r := s.SystemReplica(newTestLog(s.FSM(crier.SystemPartition)))
 	app := &crier.App{ID: testApp, Name: "one", Key: "k", Admins: []crier.UserID{"admin"}, Limits: crier.DefaultLimits()}
-	if err := r.UpdateApp(t.Context(), app); !errors.Is(err, crier.CodeUnknownApp) {
+	if err := r.UpdateApp(t.Context(), crier.CommandID{}, app); !errors.Is(err, crier.CodeUnknownApp) {
 		t.Errorf("update of nothing: %v", err)
 	}
-	if err := r.CreateApp(t.Context(), app); err != nil {
+	if err := r.CreateApp(t.Context(), crier.CommandID{}, app); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.CreateApp(t.Context(), app); !errors.Is(err, crier.CodeBadParameter) {
+	if err := r.CreateApp(t.Context(), crier.CommandID{}, app); !errors.Is(err, crier.CodeBadParameter) {
 		t.Errorf("twice: %v", err)
 	}
-	if err := r.SetAttrNames(t.Context(), testApp, map[int]string{0: "sex", 1: "city"}); err != nil {
+	if err := r.SetAttrNames(t.Context(), crier.CommandID{}, testApp, map[int]string{0: "sex", 1: "city"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.SetAttrNames(t.Context(), testApp, map[int]string{2: "sex"}); !errors.Is(err, crier.CodeBadAttr) {
+	if err := r.SetAttrNames(t.Context(), crier.CommandID{}, testApp, map[int]string{2: "sex"}); !errors.Is(err, crier.CodeBadAttr) {
 		t.Errorf("a name twice: %v", err)
 	}
 	renamed := *app
 	renamed.Name = "two"
-	if err := r.UpdateApp(t.Context(), &renamed); err != nil {
+	if err := r.UpdateApp(t.Context(), crier.CommandID{}, &renamed); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.App(testApp); got.Name != "two" || got.AttrNames != (crier.AttrNames{"sex", "city"}) || len(r.Apps()) != 1 {

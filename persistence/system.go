@@ -11,6 +11,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/internal/wire"
 	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
 )
 
@@ -41,6 +42,9 @@ func (y *System) load() error {
 func (y *System) reload() error {
 	apps := make(map[crier.AppID]*crier.App)
 	err := y.store.stateDB.View(func(txn *badger.Txn) error {
+		if err := y.loadOrigins(txn); err != nil {
+			return err
+		}
 		return scan(txn, y.keys.kind(kindApp), func(k, v []byte) error {
 			app := new(crier.App)
 			if err := json.Unmarshal(v, app); err != nil {
@@ -61,16 +65,16 @@ func (y *System) reload() error {
 func (y *System) apply(cmd *logv1.Command) any {
 	switch c := cmd.GetBody().(type) {
 	case *logv1.Command_PutApp:
-		return y.putApp(c.PutApp)
+		return y.once(cmd.GetId(), func() error { return y.putApp(c.PutApp) })
 	case *logv1.Command_SetAttrNames:
-		return y.setAttrNames(c.SetAttrNames)
+		return y.once(cmd.GetId(), func() error { return y.setAttrNames(c.SetAttrNames) })
 	default:
 		return crier.Errorf(crier.CodeInternal, "a command of a partition came to the system group")
 	}
 }
 
 // putApp creates an app, or replaces all of one but its attribute names.
-func (y *System) putApp(c *logv1.PutApp) any {
+func (y *System) putApp(c *logv1.PutApp) error {
 	app := new(crier.App)
 	if err := json.Unmarshal(c.GetApp(), app); err != nil {
 		return internal(err)
@@ -87,7 +91,7 @@ func (y *System) putApp(c *logv1.PutApp) any {
 	return y.show(app)
 }
 
-func (y *System) setAttrNames(c *logv1.SetAttrNames) any {
+func (y *System) setAttrNames(c *logv1.SetAttrNames) error {
 	old := (*y.apps.Load())[crier.AppID(c.GetApp())]
 	if old == nil {
 		return errNoApp(crier.AppID(c.GetApp()))
@@ -106,7 +110,7 @@ func (y *System) setAttrNames(c *logv1.SetAttrNames) any {
 }
 
 // show writes one app and shows it to readers.
-func (y *System) show(app *crier.App) any {
+func (y *System) show(app *crier.App) error {
 	text, err := json.Marshal(app)
 	if err != nil {
 		return internal(err)
@@ -146,25 +150,25 @@ func (r *SystemReplica) Apps() []*crier.App {
 }
 
 // CreateApp adds an app.
-func (r *SystemReplica) CreateApp(ctx context.Context, app *crier.App) error {
-	return r.putApp(ctx, app, true)
+func (r *SystemReplica) CreateApp(ctx context.Context, id crier.CommandID, app *crier.App) error {
+	return r.putApp(ctx, id, app, true)
 }
 
 // UpdateApp replaces an app but for its attribute names.
-func (r *SystemReplica) UpdateApp(ctx context.Context, app *crier.App) error {
-	return r.putApp(ctx, app, false)
+func (r *SystemReplica) UpdateApp(ctx context.Context, id crier.CommandID, app *crier.App) error {
+	return r.putApp(ctx, id, app, false)
 }
 
-func (r *SystemReplica) putApp(ctx context.Context, app *crier.App, create bool) error {
+func (r *SystemReplica) putApp(ctx context.Context, id crier.CommandID, app *crier.App, create bool) error {
 	text, err := json.Marshal(app)
 	if err != nil {
 		return internal(err)
 	}
-	return r.propose(ctx, &logv1.Command{Body: &logv1.Command_PutApp{PutApp: &logv1.PutApp{App: text, Create: create}}})
+	return r.propose(ctx, id, &logv1.Command{Body: &logv1.Command_PutApp{PutApp: &logv1.PutApp{App: text, Create: create}}})
 }
 
 // SetAttrNames names attribute slots.
-func (r *SystemReplica) SetAttrNames(ctx context.Context, id crier.AppID, set map[int]string) error {
+func (r *SystemReplica) SetAttrNames(ctx context.Context, id crier.CommandID, app crier.AppID, set map[int]string) error {
 	names := make(map[uint32]string, len(set))
 	for slot, name := range set {
 		if slot < 0 {
@@ -172,11 +176,12 @@ func (r *SystemReplica) SetAttrNames(ctx context.Context, id crier.AppID, set ma
 		}
 		names[uint32(slot)] = name
 	}
-	cmd := &logv1.SetAttrNames{App: uint32(id), Names: names}
-	return r.propose(ctx, &logv1.Command{Body: &logv1.Command_SetAttrNames{SetAttrNames: cmd}})
+	cmd := &logv1.SetAttrNames{App: uint32(app), Names: names}
+	return r.propose(ctx, id, &logv1.Command{Body: &logv1.Command_SetAttrNames{SetAttrNames: cmd}})
 }
 
-func (r *SystemReplica) propose(ctx context.Context, cmd *logv1.Command) error {
+func (r *SystemReplica) propose(ctx context.Context, id crier.CommandID, cmd *logv1.Command) error {
+	cmd.Id = wire.FromCommandID(id)
 	_, err := propose(ctx, r.y.store, r.log, cmd)
 	return err
 }

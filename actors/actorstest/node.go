@@ -55,7 +55,7 @@ func NewNode(n int, apps ...*crier.App) *Node {
 		node.Start(crier.PartitionID(p))
 	}
 	node.pids[crier.SystemPartition] = node.actors.Root.Spawn(actors.SystemProps(node.System, node.metrics))
-	node.Service = actors.NewService("node", node, node.System, node.Vendors, node.actors, node.metrics, quiet)
+	node.Service = actors.NewService("node", node, node.System, node.Vendors, node.actors, actors.DefaultCallTimeout, node.metrics, quiet)
 	return node
 }
 
@@ -114,15 +114,20 @@ func (n *Node) Root() *actor.RootContext { return n.actors.Root }
 
 // Request is actors.Directory's.
 func (n *Node) Request(ctx context.Context, kind, identity string, msg any) (any, error) {
+	var last error
 	for {
 		if pid := n.PID(kind, identity); pid != nil {
 			answer, err := n.ask(ctx, pid, msg)
-			if !errors.Is(err, actor.ErrDeadLetter) {
+			if !errors.Is(err, actor.ErrDeadLetter) && !errors.Is(err, crier.CodeTimeout) {
 				return answer, err
 			}
+			last = err
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(last, crier.CodeTimeout) {
+				return nil, last
+			}
 			return nil, crier.Errorf(crier.CodeTimeout, "no leader: %s", ctx.Err())
 		case <-time.After(lookAgain):
 		}

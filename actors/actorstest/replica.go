@@ -24,7 +24,8 @@ type Replica struct {
 	before Hook
 	after  Hook
 	calls  map[string]int
-	behind time.Duration // of its clock
+	behind time.Duration            // of its clock
+	done   map[crier.CommandID]bool // calls that were applied, without Oldest
 }
 
 // replicaApp is what a partition knows of one app.
@@ -49,7 +50,7 @@ type mail struct {
 
 // NewReplica returns an empty partition.
 func NewReplica() *Replica {
-	return &Replica{apps: make(map[crier.AppID]*replicaApp), calls: make(map[string]int)}
+	return &Replica{apps: make(map[crier.AppID]*replicaApp), calls: make(map[string]int), done: make(map[crier.CommandID]bool)}
 }
 
 // Intercept sets what is called before a command is applied, so that a test can fail or
@@ -121,7 +122,12 @@ func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.Account
 	errs := make([]error, len(calls))
 	err := r.command(ctx, "ChangeAccounts", func() error {
 		for i, call := range calls {
+			id := crier.CommandID{Origin: call.ID.Origin, Number: call.ID.Number}
+			if id.Origin != 0 && r.done[id] {
+				continue
+			}
 			errs[i] = r.app(call.App).change(call, time.Now().Add(-r.behind))
+			r.done[id] = errs[i] == nil
 		}
 		return nil
 	})

@@ -45,7 +45,7 @@ func (s *System) Apps() []*crier.App {
 }
 
 // CreateApp is actors.SystemReplica's.
-func (s *System) CreateApp(_ context.Context, app *crier.App) error {
+func (s *System) CreateApp(_ context.Context, _ crier.CommandID, app *crier.App) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.apps[app.ID] != nil {
@@ -56,7 +56,7 @@ func (s *System) CreateApp(_ context.Context, app *crier.App) error {
 }
 
 // UpdateApp is actors.SystemReplica's.
-func (s *System) UpdateApp(_ context.Context, app *crier.App) error {
+func (s *System) UpdateApp(_ context.Context, _ crier.CommandID, app *crier.App) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.apps[app.ID]
@@ -70,7 +70,7 @@ func (s *System) UpdateApp(_ context.Context, app *crier.App) error {
 }
 
 // SetAttrNames is actors.SystemReplica's.
-func (s *System) SetAttrNames(_ context.Context, id crier.AppID, set map[int]string) error {
+func (s *System) SetAttrNames(_ context.Context, _ crier.CommandID, id crier.AppID, set map[int]string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.apps[id]

@@ -81,7 +81,7 @@ func (s *Storage) FSM(p crier.PartitionID) raft.FSM {
 }
 
 // State is a state machine that counts its commands and answers with the count.
-// The command "fail" is answered with an error.
+// The command "fail" is answered with an error, and "busy" too while the count is under 3.
 type State struct {
 	mu    sync.Mutex
 	count int
@@ -95,6 +95,9 @@ func (s *State) Apply(e *raft.Log) any {
 		return crier.Errorf(crier.CodePushOff, "told to fail")
 	}
 	s.count++
+	if string(e.Data) == "busy" && s.count < 3 {
+		return crier.Errorf(crier.CodeTimeout, "told to try again")
+	}
 	return s.count
 }
 
@@ -106,12 +109,18 @@ func (s *State) Restore(io.ReadCloser) error { return raft.ErrUnsupportedProtoco
 
 // Host is cluster.Host: its partition actors propose each []byte that they are
 // sent and answer with the result, or with a Failure.
-type Host struct{}
+type Host struct {
+	// Mute tells of a message whether it gets no answer, and is not proposed. May be nil.
+	Mute func(p crier.PartitionID, g *cluster.Group, message []byte) bool
+}
 
 // PartitionProps is cluster.Host's.
-func (Host) PartitionProps(_ crier.PartitionID, g *cluster.Group) *actor.Props {
+func (h Host) PartitionProps(p crier.PartitionID, g *cluster.Group) *actor.Props {
 	return actor.PropsFromFunc(func(c actor.Context) {
 		if command, ok := c.Message().([]byte); ok {
+			if h.Mute != nil && h.Mute(p, g, command) {
+				return
+			}
 			result, err := g.Apply(context.Background(), command)
 			if err != nil {
 				result = Failure{err}

@@ -79,7 +79,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
-	core, err := OpenCore(ctx, storageConfig(cfg, opts.Logger), node, pool, registry, opts.Logger)
+	core, err := OpenCore(ctx, storageConfig(cfg, opts.Logger), node, pool, cfg.HTTP.CallTimeout, registry, opts.Logger)
 	if err != nil {
 		return err
 	}

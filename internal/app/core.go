@@ -6,6 +6,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,8 +25,8 @@ type Core struct {
 }
 
 // OpenCore opens the data directory and starts the node on it. It returns when
-// every partition is led.
-func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config, vendors actors.Vendors, r prometheus.Registerer, log *slog.Logger) (_ *Core, err error) {
+// every partition is led. call is how long a call may take.
+func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config, vendors actors.Vendors, call time.Duration, r prometheus.Registerer, log *slog.Logger) (_ *Core, err error) {
 	core := new(Core)
 	defer func() {
 		if err != nil {
@@ -45,7 +46,7 @@ func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config,
 	if err := core.Cluster.WaitForReady(ctx); err != nil {
 		return nil, err
 	}
-	core.Service = actors.NewService(c.NodeID, core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), h.metrics, log)
+	core.Service = actors.NewService(c.NodeID, core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), call, h.metrics, log)
 	return core, nil
 }
 

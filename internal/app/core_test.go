@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/actors"
 	"github.com/crier-im/crier/actors/actorstest"
 	"github.com/crier-im/crier/cluster"
 	"github.com/crier-im/crier/internal/app"
@@ -23,7 +24,7 @@ const appID crier.AppID = 1400000001
 func openCore(t testing.TB, dir string) *app.Core {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	c, err := app.OpenCore(context.Background(), persistence.Config{Dir: dir, Partitions: 4, MinFreeDisk: 1, Logger: log}, cluster.Config{}, new(actorstest.Vendors), nil, log)
+	c, err := app.OpenCore(context.Background(), persistence.Config{Dir: dir, Partitions: 4, MinFreeDisk: 1, Logger: log}, cluster.Config{}, new(actorstest.Vendors), actors.DefaultCallTimeout, nil, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/actors"
 	"github.com/crier-im/crier/cluster"
 	"github.com/crier-im/crier/internal/app"
 	"github.com/crier-im/crier/persistence"
@@ -62,7 +63,7 @@ func measureAudience(ctx context.Context, cfg Config) ([]Result, error) {
 func openCore(ctx context.Context, dir string, r prometheus.Registerer) (*app.Core, error) {
 	log := slog.New(slog.DiscardHandler)
 	storage := persistence.Config{Dir: dir, Partitions: crier.DefaultPartitions, Logger: log}
-	return app.OpenCore(ctx, storage, cluster.Config{}, nil, r, log) // the accounts have no devices
+	return app.OpenCore(ctx, storage, cluster.Config{}, nil, actors.DefaultCallTimeout, r, log) // the accounts have no devices
 }
 
 // measureRestart starts a server process on the loaded directory, and one on an

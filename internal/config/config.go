@@ -47,11 +47,12 @@ type Config struct {
 
 // HTTP is where the APIs and the gateway listen.
 type HTTP struct {
-	Listen         string   `yaml:"listen" help:"host:port of the REST API, the operator's API and the gateway; port 0 picks one"`
-	TLSCert        string   `yaml:"tls_cert" help:"PEM file of the certificate chain; a changed file is taken up without a restart"`
-	TLSKey         string   `yaml:"tls_key" help:"PEM file of its key"`
-	AllowPlain     bool     `yaml:"allow_plain_http" help:"answer plain HTTP on addresses other than loopback: only behind a proxy that ends TLS"`
-	TrustedProxies []string `yaml:"trusted_proxies" help:"addresses or CIDRs whose X-Forwarded-For is believed"`
+	Listen         string        `yaml:"listen" help:"host:port of the REST API, the operator's API and the gateway; port 0 picks one"`
+	TLSCert        string        `yaml:"tls_cert" help:"PEM file of the certificate chain; a changed file is taken up without a restart"`
+	TLSKey         string        `yaml:"tls_key" help:"PEM file of its key"`
+	AllowPlain     bool          `yaml:"allow_plain_http" help:"answer plain HTTP on addresses other than loopback: only behind a proxy that ends TLS"`
+	TrustedProxies []string      `yaml:"trusted_proxies" help:"addresses or CIDRs whose X-Forwarded-For is believed"`
+	CallTimeout    time.Duration `yaml:"call_timeout" help:"how long a call looks for the answer of the cluster before it is told 60008; callers give up soon after 3 s, and a lost leader takes 2 to 3"`
 }
 
 // Admin is where pprof and metrics listen.
@@ -120,7 +121,7 @@ type Log struct {
 func Default() *Config {
 	return &Config{
 		DataDir: "data",
-		HTTP:    HTTP{Listen: "127.0.0.1:8080", TrustedProxies: []string{}},
+		HTTP:    HTTP{Listen: "127.0.0.1:8080", TrustedProxies: []string{}, CallTimeout: 2900 * time.Millisecond},
 		Gateway: Gateway{
 			LoginTimeout: 10 * time.Second, Heartbeat: time.Minute, WriteTimeout: 10 * time.Second,
 			DrainSpread: 5 * time.Second, Origins: []string{},
@@ -318,6 +319,7 @@ func (c *Config) Validate() error {
 	must(c.Vendors.FCMEndpoint == "" || isOrigin(c.Vendors.FCMEndpoint, "https", "http"), "vendors.fcm_endpoint", "must be http(s)://host:port, or empty")
 	must(c.Vendors.FCMTokenURL == "" || isURL(c.Vendors.FCMTokenURL, "https", "http"), "vendors.fcm_token_url", "must be an http(s) URL, or empty")
 	must(c.Cluster.Partitions >= 1 && c.Cluster.Partitions <= crier.MaxPartitions, "cluster.partitions", "must be 1 to 1024")
+	must(c.HTTP.CallTimeout >= 100*time.Millisecond && c.HTTP.CallTimeout <= time.Minute, "http.call_timeout", "must be 100ms to 1m")
 	must(c.Cluster.Heartbeat >= 50*time.Millisecond, "cluster.heartbeat", "must be at least 50ms")
 	must(c.Storage.MinFreeDisk >= 1, "storage.min_free_disk", "must be at least 1")
 	must(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level), "log.level", "must be debug, info, warn or error")

@@ -55,7 +55,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 		"gateway.login_timeout": "0s", "gateway.heartbeat": "1500ms", "gateway.write_timeout": "-1s", "gateway.drain_spread": "0s",
 		"gateway.max_connections": "-1", "cluster.partitions": "1025", "cluster.gossip_listen": "x", "cluster.actor_listen": "x",
 		"vendors.key": "not-hexadecimal", "vendors.concurrency": "0", "vendors.apns_endpoint": "http://127.0.0.1:1", "vendors.fcm_endpoint": "https://127.0.0.1/path",
-		"vendors.fcm_token_url": "ftp://127.0.0.1", "cluster.heartbeat": "10ms", "storage.min_free_disk": "0", "log.level": "loud", "log.format": "xml",
+		"vendors.fcm_token_url": "ftp://127.0.0.1", "cluster.heartbeat": "10ms", "http.call_timeout": "2h", "storage.min_free_disk": "0", "log.level": "loud", "log.format": "xml",
 	} {
 		c := config.Default()
 		for _, f := range c.Fields() {

@@ -64,6 +64,19 @@ func ToDevice(p *typesv1.Device) *crier.Device {
 	}
 }
 
+// FromCommandID returns the protobuf form; nil for the id that names nothing.
+func FromCommandID(id crier.CommandID) *typesv1.CommandID {
+	if id == (crier.CommandID{}) {
+		return nil
+	}
+	return &typesv1.CommandID{Origin: id.Origin, Number: id.Number, Oldest: id.Oldest}
+}
+
+// ToCommandID returns the id.
+func ToCommandID(p *typesv1.CommandID) crier.CommandID {
+	return crier.CommandID{Origin: p.GetOrigin(), Number: p.GetNumber(), Oldest: p.GetOldest()}
+}
+
 // FromChange returns the protobuf form.
 func FromChange(c *crier.Change) *typesv1.Change {
 	return &typesv1.Change{

@@ -883,7 +883,9 @@ type AccountChanges struct {
 	// The app.
 	App uint32 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
 	// The changes.
-	Changes       []*v1.Change `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	Changes []*v1.Change `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Names the call.
+	Id            *v1.CommandID `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -928,6 +930,13 @@ func (x *AccountChanges) GetApp() uint32 {
 func (x *AccountChanges) GetChanges() []*v1.Change {
 	if x != nil {
 		return x.Changes
+	}
+	return nil
+}
+
+func (x *AccountChanges) GetId() *v1.CommandID {
+	if x != nil {
+		return x.Id
 	}
 	return nil
 }
@@ -1614,7 +1623,9 @@ func (x *AttachSession) GetUnacked() []uint64 {
 type CreateApp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// crier.App as JSON.
-	App           []byte `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	App []byte `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	// Names the command.
+	Id            *v1.CommandID `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1656,11 +1667,20 @@ func (x *CreateApp) GetApp() []byte {
 	return nil
 }
 
+func (x *CreateApp) GetId() *v1.CommandID {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
 // UpdateApp replaces an app. The answer is Done.
 type UpdateApp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// crier.App as JSON.
-	App           []byte `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	App []byte `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	// Names the command.
+	Id            *v1.CommandID `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1702,13 +1722,22 @@ func (x *UpdateApp) GetApp() []byte {
 	return nil
 }
 
+func (x *UpdateApp) GetId() *v1.CommandID {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
 // SetAttrNames names attribute slots. The answer is Done.
 type SetAttrNames struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The app.
 	App uint32 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
 	// Names by slot.
-	Names         map[uint32]string `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Names map[uint32]string `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Names the command.
+	Id            *v1.CommandID `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1753,6 +1782,13 @@ func (x *SetAttrNames) GetApp() uint32 {
 func (x *SetAttrNames) GetNames() map[uint32]string {
 	if x != nil {
 		return x.Names
+	}
+	return nil
+}
+
+func (x *SetAttrNames) GetId() *v1.CommandID {
+	if x != nil {
+		return x.Id
 	}
 	return nil
 }
@@ -2743,10 +2779,11 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\x04info\x18\x02 \x01(\tR\x04info\x12!\n" +
 	"\fcampaign_gap\x18\x03 \x01(\bR\vcampaignGap\"6\n" +
 	"\aOutcome\x12+\n" +
-	"\x05error\x18\x01 \x01(\v2\x15.crier.actor.v1.ErrorR\x05error\"T\n" +
+	"\x05error\x18\x01 \x01(\v2\x15.crier.actor.v1.ErrorR\x05error\"\x7f\n" +
 	"\x0eAccountChanges\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x120\n" +
-	"\achanges\x18\x02 \x03(\v2\x16.crier.types.v1.ChangeR\achanges\"F\n" +
+	"\achanges\x18\x02 \x03(\v2\x16.crier.types.v1.ChangeR\achanges\x12)\n" +
+	"\x02id\x18\x03 \x01(\v2\x19.crier.types.v1.CommandIDR\x02id\"F\n" +
 	"\x0eChangeAccounts\x124\n" +
 	"\x05calls\x18\x01 \x03(\v2\x1e.crier.actor.v1.AccountChangesR\x05calls\"D\n" +
 	"\fCheckChanges\x124\n" +
@@ -2787,14 +2824,17 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\x05login\x18\x01 \x01(\v2\x15.crier.types.v1.LoginR\x05login\x12-\n" +
 	"\asession\x18\x02 \x01(\v2\x13.crier.actor.v1.PidR\asession\x12\x16\n" +
 	"\x06cursor\x18\x03 \x01(\x04R\x06cursor\x12\x18\n" +
-	"\aunacked\x18\x04 \x03(\x04R\aunacked\"\x1d\n" +
+	"\aunacked\x18\x04 \x03(\x04R\aunacked\"H\n" +
 	"\tCreateApp\x12\x10\n" +
-	"\x03app\x18\x01 \x01(\fR\x03app\"\x1d\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x12)\n" +
+	"\x02id\x18\x02 \x01(\v2\x19.crier.types.v1.CommandIDR\x02id\"H\n" +
 	"\tUpdateApp\x12\x10\n" +
-	"\x03app\x18\x01 \x01(\fR\x03app\"\x99\x01\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x12)\n" +
+	"\x02id\x18\x02 \x01(\v2\x19.crier.types.v1.CommandIDR\x02id\"\xc4\x01\n" +
 	"\fSetAttrNames\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12=\n" +
-	"\x05names\x18\x02 \x03(\v2'.crier.actor.v1.SetAttrNames.NamesEntryR\x05names\x1a8\n" +
+	"\x05names\x18\x02 \x03(\v2'.crier.actor.v1.SetAttrNames.NamesEntryR\x05names\x12)\n" +
+	"\x02id\x18\x03 \x01(\v2\x19.crier.types.v1.CommandIDR\x02id\x1a8\n" +
 	"\n" +
 	"NamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
@@ -2905,13 +2945,14 @@ var file_crier_actor_v1_actor_proto_goTypes = []any{
 	nil,                    // 40: crier.actor.v1.SetAttrNames.NamesEntry
 	(*v1.Delivery)(nil),    // 41: crier.types.v1.Delivery
 	(*v1.Change)(nil),      // 42: crier.types.v1.Change
-	(*v1.Campaign)(nil),    // 43: crier.types.v1.Campaign
-	(*v1.Login)(nil),       // 44: crier.types.v1.Login
-	(*v1.Account)(nil),     // 45: crier.types.v1.Account
-	(*v1.Presence)(nil),    // 46: crier.types.v1.Presence
-	(*v1.Report)(nil),      // 47: crier.types.v1.Report
-	(*v1.Funnel)(nil),      // 48: crier.types.v1.Funnel
-	(*v1.Explanation)(nil), // 49: crier.types.v1.Explanation
+	(*v1.CommandID)(nil),   // 43: crier.types.v1.CommandID
+	(*v1.Campaign)(nil),    // 44: crier.types.v1.Campaign
+	(*v1.Login)(nil),       // 45: crier.types.v1.Login
+	(*v1.Account)(nil),     // 46: crier.types.v1.Account
+	(*v1.Presence)(nil),    // 47: crier.types.v1.Presence
+	(*v1.Report)(nil),      // 48: crier.types.v1.Report
+	(*v1.Funnel)(nil),      // 49: crier.types.v1.Funnel
+	(*v1.Explanation)(nil), // 50: crier.types.v1.Explanation
 }
 var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	6,  // 0: crier.actor.v1.Body.change_accounts:type_name -> crier.actor.v1.ChangeAccounts
@@ -2950,32 +2991,36 @@ var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	39, // 33: crier.actor.v1.Body.close_session:type_name -> crier.actor.v1.CloseSession
 	3,  // 34: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
 	42, // 35: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
-	5,  // 36: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
-	5,  // 37: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
-	43, // 38: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
-	43, // 39: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	43, // 40: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
-	44, // 41: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
-	2,  // 42: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
-	40, // 43: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
-	4,  // 44: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
-	24, // 45: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
-	3,  // 46: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
-	26, // 47: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
-	45, // 48: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
-	46, // 49: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
-	47, // 50: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
-	48, // 51: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
-	43, // 52: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
-	49, // 53: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
-	2,  // 54: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
-	43, // 55: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
-	3,  // 56: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	43, // 36: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
+	5,  // 37: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
+	5,  // 38: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
+	44, // 39: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
+	44, // 40: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	44, // 41: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
+	45, // 42: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
+	2,  // 43: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
+	43, // 44: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
+	43, // 45: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
+	40, // 46: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
+	43, // 47: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
+	4,  // 48: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
+	24, // 49: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
+	3,  // 50: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
+	26, // 51: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
+	46, // 52: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
+	47, // 53: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
+	48, // 54: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
+	49, // 55: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
+	44, // 56: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
+	50, // 57: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
+	2,  // 58: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
+	44, // 59: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
+	3,  // 60: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
+	61, // [61:61] is the sub-list for method output_type
+	61, // [61:61] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_crier_actor_v1_actor_proto_init() }

@@ -161,7 +161,7 @@ func (x *Bundle) GetTimeoutMs() int64 {
 	return 0
 }
 
-// Bundled answers a Bundle, in its order.
+// Bundled answers a Bundle, in its order. Several do where the answers don't come together.
 type Bundled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One for each message.
@@ -213,7 +213,9 @@ type Answer struct {
 	// The answer, as the codec of the actors has it; absent where there is none.
 	Message []byte `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	// Nobody has taken the message: the partition is not led here.
-	Nobody        bool `protobuf:"varint,2,opt,name=nobody,proto3" json:"nobody,omitempty"`
+	Nobody bool `protobuf:"varint,2,opt,name=nobody,proto3" json:"nobody,omitempty"`
+	// Another Bundled brings the answer, or has brought it.
+	Elsewhere     bool `protobuf:"varint,3,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -258,6 +260,13 @@ func (x *Answer) GetMessage() []byte {
 func (x *Answer) GetNobody() bool {
 	if x != nil {
 		return x.Nobody
+	}
+	return false
+}
+
+func (x *Answer) GetElsewhere() bool {
+	if x != nil {
+		return x.Elsewhere
 	}
 	return false
 }
@@ -390,10 +399,11 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"timeout_ms\x18\x03 \x01(\x03R\ttimeoutMs\"=\n" +
 	"\aBundled\x122\n" +
-	"\aanswers\x18\x01 \x03(\v2\x18.crier.cluster.v1.AnswerR\aanswers\":\n" +
+	"\aanswers\x18\x01 \x03(\v2\x18.crier.cluster.v1.AnswerR\aanswers\"X\n" +
 	"\x06Answer\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\fR\amessage\x12\x16\n" +
-	"\x06nobody\x18\x02 \x01(\bR\x06nobody\"N\n" +
+	"\x06nobody\x18\x02 \x01(\bR\x06nobody\x12\x1c\n" +
+	"\telsewhere\x18\x03 \x01(\bR\telsewhere\"N\n" +
 	"\x06Leader\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +

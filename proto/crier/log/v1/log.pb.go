@@ -47,7 +47,9 @@ type Command struct {
 	//	*Command_ClaimDevice
 	//	*Command_VendorProgress
 	//	*Command_RecordOnline
-	Body          isCommand_Body `protobuf_oneof:"body"`
+	Body isCommand_Body `protobuf_oneof:"body"`
+	// Names the command; absent: it is done each time that it comes. The calls of a ChangeBatch have their own.
+	Id            *v1.CommandID `protobuf:"bytes,15,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -202,6 +204,13 @@ func (x *Command) GetRecordOnline() *RecordOnline {
 	return nil
 }
 
+func (x *Command) GetId() *v1.CommandID {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
 type isCommand_Body interface {
 	isCommand_Body()
 }
@@ -335,7 +344,9 @@ type ChangeAccounts struct {
 	// The app.
 	App uint32 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
 	// The changes.
-	Changes       []*v1.Change `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	Changes []*v1.Change `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Names the call; absent: it is done each time that it comes.
+	Id            *v1.CommandID `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -380,6 +391,13 @@ func (x *ChangeAccounts) GetApp() uint32 {
 func (x *ChangeAccounts) GetChanges() []*v1.Change {
 	if x != nil {
 		return x.Changes
+	}
+	return nil
+}
+
+func (x *ChangeAccounts) GetId() *v1.CommandID {
+	if x != nil {
+		return x.Id
 	}
 	return nil
 }
@@ -1725,6 +1743,70 @@ func (x *SetAttrNames) GetNames() map[uint32]string {
 	return nil
 }
 
+// Origin is which commands of one origin are done.
+type Origin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entry of the log before the last command that it has sent.
+	Used uint64 `protobuf:"varint,1,opt,name=used,proto3" json:"used,omitempty"`
+	// It sends no lower number again.
+	Oldest uint64 `protobuf:"varint,2,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	// Numbers that are done, less oldest, ascending.
+	Done          []uint64 `protobuf:"varint,3,rep,packed,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Origin) Reset() {
+	*x = Origin{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Origin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Origin) ProtoMessage() {}
+
+func (x *Origin) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Origin.ProtoReflect.Descriptor instead.
+func (*Origin) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Origin) GetUsed() uint64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Origin) GetOldest() uint64 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
+}
+
+func (x *Origin) GetDone() []uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
 // Meta is what a group's state machine knows of itself.
 type Meta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1744,7 +1826,7 @@ type Meta struct {
 
 func (x *Meta) Reset() {
 	*x = Meta{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[21]
+	mi := &file_crier_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1838,7 @@ func (x *Meta) String() string {
 func (*Meta) ProtoMessage() {}
 
 func (x *Meta) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[21]
+	mi := &file_crier_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1851,7 @@ func (x *Meta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meta.ProtoReflect.Descriptor instead.
 func (*Meta) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Meta) GetIndex() uint64 {
@@ -1824,7 +1906,7 @@ type Home struct {
 
 func (x *Home) Reset() {
 	*x = Home{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[22]
+	mi := &file_crier_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1918,7 @@ func (x *Home) String() string {
 func (*Home) ProtoMessage() {}
 
 func (x *Home) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[22]
+	mi := &file_crier_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1931,7 @@ func (x *Home) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Home.ProtoReflect.Descriptor instead.
 func (*Home) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Home) GetSeq() uint64 {
@@ -1895,7 +1977,7 @@ type Random struct {
 
 func (x *Random) Reset() {
 	*x = Random{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[23]
+	mi := &file_crier_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +1989,7 @@ func (x *Random) String() string {
 func (*Random) ProtoMessage() {}
 
 func (x *Random) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[23]
+	mi := &file_crier_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2002,7 @@ func (x *Random) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Random.ProtoReflect.Descriptor instead.
 func (*Random) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Random) GetSeq() uint64 {
@@ -1948,7 +2030,7 @@ var File_crier_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\x89\x06\n" +
+	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\xb4\x06\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12>\n" +
@@ -1963,13 +2045,15 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	" \x01(\v2\x1a.crier.log.v1.SetAttrNamesH\x00R\fsetAttrNames\x12>\n" +
 	"\fclaim_device\x18\v \x01(\v2\x19.crier.log.v1.ClaimDeviceH\x00R\vclaimDevice\x12G\n" +
 	"\x0fvendor_progress\x18\f \x01(\v2\x1c.crier.log.v1.VendorProgressH\x00R\x0evendorProgress\x12A\n" +
-	"\rrecord_online\x18\r \x01(\v2\x1a.crier.log.v1.RecordOnlineH\x00R\frecordOnlineB\x06\n" +
+	"\rrecord_online\x18\r \x01(\v2\x1a.crier.log.v1.RecordOnlineH\x00R\frecordOnline\x12)\n" +
+	"\x02id\x18\x0f \x01(\v2\x19.crier.types.v1.CommandIDR\x02idB\x06\n" +
 	"\x04body\"A\n" +
 	"\vChangeBatch\x122\n" +
-	"\x05calls\x18\x01 \x03(\v2\x1c.crier.log.v1.ChangeAccountsR\x05calls\"T\n" +
+	"\x05calls\x18\x01 \x03(\v2\x1c.crier.log.v1.ChangeAccountsR\x05calls\"\x7f\n" +
 	"\x0eChangeAccounts\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x120\n" +
-	"\achanges\x18\x02 \x03(\v2\x16.crier.types.v1.ChangeR\achanges\"E\n" +
+	"\achanges\x18\x02 \x03(\v2\x16.crier.types.v1.ChangeR\achanges\x12)\n" +
+	"\x02id\x18\x03 \x01(\v2\x19.crier.types.v1.CommandIDR\x02id\"E\n" +
 	"\rStartCampaign\x124\n" +
 	"\bcampaign\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\bcampaign\"e\n" +
 	"\vAcknowledge\x12\x10\n" +
@@ -2073,7 +2157,11 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"NamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"H\n" +
+	"\x06Origin\x12\x12\n" +
+	"\x04used\x18\x01 \x01(\x04R\x04used\x12\x16\n" +
+	"\x06oldest\x18\x02 \x01(\x04R\x06oldest\x12\x12\n" +
+	"\x04done\x18\x03 \x03(\x04R\x04done\"\xa2\x01\n" +
 	"\x04Meta\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x19\n" +
@@ -2103,7 +2191,7 @@ func file_crier_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_crier_log_v1_log_proto_rawDescData
 }
 
-var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_crier_log_v1_log_proto_goTypes = []any{
 	(*Command)(nil),        // 0: crier.log.v1.Command
 	(*ChangeBatch)(nil),    // 1: crier.log.v1.ChangeBatch
@@ -2126,14 +2214,16 @@ var file_crier_log_v1_log_proto_goTypes = []any{
 	(*Sweep)(nil),          // 18: crier.log.v1.Sweep
 	(*PutApp)(nil),         // 19: crier.log.v1.PutApp
 	(*SetAttrNames)(nil),   // 20: crier.log.v1.SetAttrNames
-	(*Meta)(nil),           // 21: crier.log.v1.Meta
-	(*Home)(nil),           // 22: crier.log.v1.Home
-	(*Random)(nil),         // 23: crier.log.v1.Random
-	nil,                    // 24: crier.log.v1.Funnel.FailedEntry
-	nil,                    // 25: crier.log.v1.SetAttrNames.NamesEntry
-	(*v1.Change)(nil),      // 26: crier.types.v1.Change
-	(*v1.Campaign)(nil),    // 27: crier.types.v1.Campaign
-	(*v1.Report)(nil),      // 28: crier.types.v1.Report
+	(*Origin)(nil),         // 21: crier.log.v1.Origin
+	(*Meta)(nil),           // 22: crier.log.v1.Meta
+	(*Home)(nil),           // 23: crier.log.v1.Home
+	(*Random)(nil),         // 24: crier.log.v1.Random
+	nil,                    // 25: crier.log.v1.Funnel.FailedEntry
+	nil,                    // 26: crier.log.v1.SetAttrNames.NamesEntry
+	(*v1.CommandID)(nil),   // 27: crier.types.v1.CommandID
+	(*v1.Change)(nil),      // 28: crier.types.v1.Change
+	(*v1.Campaign)(nil),    // 29: crier.types.v1.Campaign
+	(*v1.Report)(nil),      // 30: crier.types.v1.Report
 }
 var file_crier_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: crier.log.v1.Command.change_batch:type_name -> crier.log.v1.ChangeBatch
@@ -2147,26 +2237,28 @@ var file_crier_log_v1_log_proto_depIdxs = []int32{
 	5,  // 8: crier.log.v1.Command.claim_device:type_name -> crier.log.v1.ClaimDevice
 	6,  // 9: crier.log.v1.Command.vendor_progress:type_name -> crier.log.v1.VendorProgress
 	11, // 10: crier.log.v1.Command.record_online:type_name -> crier.log.v1.RecordOnline
-	2,  // 11: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
-	26, // 12: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
-	27, // 13: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	8,  // 14: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
-	9,  // 15: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
-	26, // 16: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
-	7,  // 17: crier.log.v1.VendorProgress.groups:type_name -> crier.log.v1.AttemptGroup
-	9,  // 18: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
-	7,  // 19: crier.log.v1.Attempts.groups:type_name -> crier.log.v1.AttemptGroup
-	12, // 20: crier.log.v1.RecordOnline.places:type_name -> crier.log.v1.Place
-	12, // 21: crier.log.v1.Places.places:type_name -> crier.log.v1.Place
-	24, // 22: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
-	27, // 23: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
-	28, // 24: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
-	25, // 25: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	27, // 11: crier.log.v1.Command.id:type_name -> crier.types.v1.CommandID
+	2,  // 12: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
+	28, // 13: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
+	27, // 14: crier.log.v1.ChangeAccounts.id:type_name -> crier.types.v1.CommandID
+	29, // 15: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	8,  // 16: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
+	9,  // 17: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
+	28, // 18: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
+	7,  // 19: crier.log.v1.VendorProgress.groups:type_name -> crier.log.v1.AttemptGroup
+	9,  // 20: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
+	7,  // 21: crier.log.v1.Attempts.groups:type_name -> crier.log.v1.AttemptGroup
+	12, // 22: crier.log.v1.RecordOnline.places:type_name -> crier.log.v1.Place
+	12, // 23: crier.log.v1.Places.places:type_name -> crier.log.v1.Place
+	25, // 24: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
+	29, // 25: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
+	30, // 26: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
+	26, // 27: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_crier_log_v1_log_proto_init() }
@@ -2193,7 +2285,7 @@ func file_crier_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_log_v1_log_proto_rawDesc), len(file_crier_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -870,6 +870,70 @@ func (x *Report) GetTotal() uint64 {
 	return 0
 }
 
+// CommandID names a change to the replicated state.
+type CommandID struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The process that sends it.
+	Origin uint64 `protobuf:"fixed64,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Ascending within origin and partition, from 1.
+	Number uint64 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	// The lowest number that the origin may send again.
+	Oldest        uint64 `protobuf:"varint,3,opt,name=oldest,proto3" json:"oldest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommandID) Reset() {
+	*x = CommandID{}
+	mi := &file_crier_types_v1_types_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommandID) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommandID) ProtoMessage() {}
+
+func (x *CommandID) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_types_v1_types_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommandID.ProtoReflect.Descriptor instead.
+func (*CommandID) Descriptor() ([]byte, []int) {
+	return file_crier_types_v1_types_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CommandID) GetOrigin() uint64 {
+	if x != nil {
+		return x.Origin
+	}
+	return 0
+}
+
+func (x *CommandID) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *CommandID) GetOldest() uint64 {
+	if x != nil {
+		return x.Oldest
+	}
+	return 0
+}
+
 var File_crier_types_v1_types_proto protoreflect.FileDescriptor
 
 const file_crier_types_v1_types_proto_rawDesc = "" +
@@ -949,7 +1013,11 @@ const file_crier_types_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"started_ms\x18\x03 \x01(\x03R\tstartedMs\x12\x1a\n" +
 	"\bfinished\x18\x04 \x01(\x04R\bfinished\x12\x14\n" +
-	"\x05total\x18\x05 \x01(\x04R\x05totalB8Z6github.com/crier-im/crier/proto/crier/types/v1;typesv1b\x06proto3"
+	"\x05total\x18\x05 \x01(\x04R\x05total\"S\n" +
+	"\tCommandID\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06oldest\x18\x03 \x01(\x04R\x06oldestB8Z6github.com/crier-im/crier/proto/crier/types/v1;typesv1b\x06proto3"
 
 var (
 	file_crier_types_v1_types_proto_rawDescOnce sync.Once
@@ -963,7 +1031,7 @@ func file_crier_types_v1_types_proto_rawDescGZIP() []byte {
 	return file_crier_types_v1_types_proto_rawDescData
 }
 
-var file_crier_types_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_crier_types_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_crier_types_v1_types_proto_goTypes = []any{
 	(*Account)(nil),   // 0: crier.types.v1.Account
 	(*Device)(nil),    // 1: crier.types.v1.Device
@@ -974,6 +1042,7 @@ var file_crier_types_v1_types_proto_goTypes = []any{
 	(*Message)(nil),   // 6: crier.types.v1.Message
 	(*Campaign)(nil),  // 7: crier.types.v1.Campaign
 	(*Report)(nil),    // 8: crier.types.v1.Report
+	(*CommandID)(nil), // 9: crier.types.v1.CommandID
 }
 var file_crier_types_v1_types_proto_depIdxs = []int32{
 	1, // 0: crier.types.v1.Account.devices:type_name -> crier.types.v1.Device
@@ -1001,7 +1070,7 @@ func file_crier_types_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_types_v1_types_proto_rawDesc), len(file_crier_types_v1_types_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
