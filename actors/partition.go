@@ -26,6 +26,8 @@ const (
 	parkedMost = 1024
 	// changesMost bounds the changes that wait in a partition; more are refused.
 	changesMost = 50_000
+	// readsMost bounds the reads that wait for a verification in a partition; more are refused.
+	readsMost = 50_000
 	// changesBatch bounds the changes of one command, but for a call that has more by itself.
 	changesBatch = 500
 	// changesAtOnce is how many commands of changes a partition has under way: while the log syncs one, the next is
@@ -83,6 +85,9 @@ type partition struct {
 	sweeping  bool
 	notifiers map[crier.TaskID]*notifier // of campaigns of which vendors are to be told
 	since     time.Time                  // when this actor began
+
+	reads     []queuedRead // that wait for the verification under way to end
+	verifying bool
 
 	changing      int // commands of changes that are under way
 	changesQueued int // changes of the calls that wait
@@ -168,8 +173,7 @@ func (p *partition) Receive(ctx actor.Context) {
 	case startCampaign:
 		p.onStartCampaign(ctx, m)
 	case readFunnel:
-		f, err := p.Replica.Funnel(m.app, m.seq)
-		respond(ctx, f, err)
+		p.read(ctx, func() (any, error) { return p.Replica.Funnel(m.app, m.seq) })
 	case readCampaign:
 		p.onReadCampaign(ctx, m)
 	case explain:

@@ -1,62 +1,130 @@
 package actors
 
 import (
+	"context"
+
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/crier-im/crier"
 )
 
+// queuedRead is a read that waits. then answers the sender: with what the replica says, or the error.
+type queuedRead struct {
+	then   func(ctx actor.Context, sender *actor.PID, err error)
+	sender *actor.PID
+}
+
+// confirm calls then once it is certain that this node still leads: another may have been elected while it hung. What comes while that is
+// verified is verified together, the next time. With an error then has only that to tell.
+func (p *partition) confirm(ctx actor.Context, then func(actor.Context, *actor.PID, error)) {
+	switch {
+	case p.Replica.Alone():
+		then(ctx, ctx.Sender(), nil)
+	case len(p.reads) >= readsMost:
+		then(ctx, ctx.Sender(), errBusy)
+	default:
+		p.reads = append(p.reads, queuedRead{then, ctx.Sender()})
+		p.nextReads(ctx)
+	}
+}
+
+// nextReads verifies for what has gathered.
+func (p *partition) nextReads(ctx actor.Context) {
+	if p.verifying || len(p.reads) == 0 {
+		return
+	}
+	batch := p.reads
+	p.reads = nil
+	p.verifying = p.command(func(c context.Context) func(actor.Context) {
+		err := p.Replica.Verify(c)
+		return func(ctx actor.Context) {
+			p.verifying = false
+			for _, q := range batch {
+				q.then(ctx, q.sender, err)
+			}
+			p.nextReads(ctx)
+		}
+	})
+	if !p.verifying {
+		for _, q := range batch {
+			q.then(ctx, q.sender, errBusy)
+		}
+	}
+}
+
+// read answers with what the replica says, once that is confirmed.
+func (p *partition) read(ctx actor.Context, read func() (any, error)) {
+	p.confirm(ctx, func(ctx actor.Context, sender *actor.PID, err error) {
+		var answer any
+		if err == nil {
+			answer, err = read()
+		}
+		if err != nil {
+			answer = failed{err}
+		}
+		ctx.Send(sender, answer)
+	})
+}
+
 func (p *partition) onReadAccounts(ctx actor.Context, m readAccounts) {
-	accounts, err := p.Replica.Accounts(m.app, m.users)
-	respond(ctx, accounts, err)
+	p.read(ctx, func() (any, error) { return p.Replica.Accounts(m.app, m.users) })
 }
 
 func (p *partition) onReadReports(ctx actor.Context, m readReports) {
-	reports, err := p.Replica.Reports(m.app, m.tasks)
-	respond(ctx, reports, err)
+	p.read(ctx, func() (any, error) { return p.Replica.Reports(m.app, m.tasks) })
 }
 
 func (p *partition) onReadCampaign(ctx actor.Context, m readCampaign) {
-	c, err := p.Replica.Campaign(m.app, m.task)
-	if err == nil && c == nil {
-		err = crier.Errorf(crier.CodeUnknownTask, "TaskId %s is unknown", crier.Quote(string(m.task)))
-	}
-	respond(ctx, c, err)
+	p.read(ctx, func() (any, error) {
+		c, err := p.Replica.Campaign(m.app, m.task)
+		if err == nil && c == nil {
+			err = crier.Errorf(crier.CodeUnknownTask, "TaskId %s is unknown", crier.Quote(string(m.task)))
+		}
+		return c, err
+	})
 }
 
 func (p *partition) onExplain(ctx actor.Context, m explain) {
+	p.confirm(ctx, func(ctx actor.Context, sender *actor.PID, err error) {
+		if err == nil {
+			err = p.explain(ctx, m, sender)
+		}
+		if err != nil {
+			ctx.Send(sender, failed{err})
+		}
+	})
+}
+
+// explain sends what is known to the sender, by the account's user actor where there is one.
+func (p *partition) explain(ctx actor.Context, m explain, sender *actor.PID) error {
 	var names *crier.AttrNames
 	if app := p.System.App(m.campaign.App); app != nil {
 		names = &app.AttrNames
 	}
 	e, err := p.Replica.Explain(m.campaign, m.user, names)
 	if err != nil {
-		ctx.Respond(failed{err})
-		return
+		return err
 	}
 	e.Remembered = p.since.UTC()
 	key := userKey{m.campaign.App, m.user}
 	if pid := p.users[key]; pid != nil {
-		ctx.Send(pid, recall{m.campaign.Seq, e, ctx.Sender()})
-		return
+		ctx.Send(pid, recall{m.campaign.Seq, e, sender})
+		return nil
 	}
 	sent, _ := p.left.Peek(key)
 	e.Sendings = sent.of(m.campaign.Seq)
-	ctx.Respond(e)
-}
-
-func respond(ctx actor.Context, answer any, err error) {
-	if err != nil {
-		answer = failed{err}
-	}
-	ctx.Respond(answer)
+	ctx.Send(sender, e)
+	return nil
 }
 
 func (p *partition) onReadPresence(ctx actor.Context, m readPresence) {
+	p.read(ctx, func() (any, error) { return p.presence(m) })
+}
+
+func (p *partition) presence(m readPresence) ([]crier.Presence, error) {
 	accounts, err := p.Replica.Accounts(m.app, m.users)
 	if err != nil {
-		ctx.Respond(failed{err})
-		return
+		return nil, err
 	}
 	answer := make([]crier.Presence, len(m.users))
 	for i, user := range m.users {
@@ -66,7 +134,7 @@ func (p *partition) onReadPresence(ctx actor.Context, m readPresence) {
 			answer[i].State = presenceState(at.sessions)
 		}
 	}
-	ctx.Respond(answer)
+	return answer, nil
 }
 
 // presenceState is that of the most reachable session.

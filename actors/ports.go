@@ -10,9 +10,15 @@ import (
 // Replica is a partition's replica on its leader: what the actors of the
 // partition decide with. Commands block until they are committed and applied, or until
 // ctx ends, when their outcome is unknown; each is safe to repeat. Errors are *crier.Error,
-// or wrap one of the sentinels named. Reads see every command that has returned, do not
+// or wrap one of the sentinels named. Reads see every command that has returned on this node, do not
 // block on the network, and their results must not be changed. Safe for concurrent use.
 type Replica interface {
+	// Verify blocks until it is certain that this node led at a moment after the call began: what is read then is not older than
+	// that. CodeTimeout: another may lead, or ctx has ended.
+	Verify(ctx context.Context) error
+	// Alone reports whether nobody but this node can lead, so that Verify is not needed.
+	Alone() bool
+
 	// ChangeAccounts applies the changes of one call in order, all or nothing.
 	ChangeAccounts(ctx context.Context, app crier.AppID, changes []crier.Change) error
 	// ChangeAccountsBatch applies several calls, one after the other, by one command. Each is all or nothing for

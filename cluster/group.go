@@ -20,6 +20,9 @@ const (
 	// aloneTimeout replaces raft's election timeouts in a group whose only voter is this node: there is nobody
 	// to wait for. A group that grows must reload the configured ones.
 	aloneTimeout = 50 * time.Millisecond
+	// systemCommitTimeout is how far nodes are behind with the system group at most, which each reads from its own replica: apps, attribute
+	// names. It is one group, so what this costs while nothing happens is 20 messages a second to each node.
+	systemCommitTimeout = 50 * time.Millisecond
 	// enqueueTimeout bounds how long raft may take to accept a command into its queue.
 	enqueueTimeout = 2 * time.Second
 )
@@ -68,6 +71,9 @@ func (g *Group) raftConfig(cfg *Config) *raft.Config {
 	rc.HeartbeatTimeout, rc.ElectionTimeout = cfg.HeartbeatTimeout, cfg.HeartbeatTimeout
 	rc.LeaderLeaseTimeout = cfg.HeartbeatTimeout / 2
 	rc.CommitTimeout = cfg.CommitTimeout
+	if g.id == crier.SystemPartition {
+		rc.CommitTimeout = min(rc.CommitTimeout, systemCommitTimeout)
+	}
 	rc.MaxAppendEntries = 256
 	rc.BatchApplyCh = true
 	rc.SnapshotInterval = 30 * time.Second

@@ -308,15 +308,12 @@ func (n *Node) localPID(p crier.PartitionID) *actor.PID {
 
 // route returns who leads a partition and its actor there, nil if none is known.
 func (n *Node) route(p crier.PartitionID) (leader, *actor.PID) {
-	n.mu.RLock()
-	pid, term := n.local[p], n.terms[p]
-	n.mu.RUnlock()
-	if pid != nil {
-		return leader{n.cfg.NodeID, term}, pid
-	}
 	l := n.table.leader(p)
-	if l.node == "" || l.node == n.cfg.NodeID {
+	switch l.node {
+	case "":
 		return l, nil
+	case n.cfg.NodeID:
+		return l, n.localPID(p)
 	}
 	m, ok := n.gossip.member(l.node)
 	if !ok {

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -19,7 +20,7 @@ import (
 
 // trio is three nodes in one process. A node that was killed keeps its storage.
 type trio struct {
-	t       *testing.T
+	t       testing.TB
 	configs []cluster.Config
 	stores  []*clustertest.Storage
 	nodes   []*cluster.Node       // nil: not running
@@ -27,7 +28,7 @@ type trio struct {
 	faults  *transporttest.Faults // of raft's connections
 }
 
-func newTrio(t *testing.T, partitions int) *trio {
+func newTrio(t testing.TB, partitions int) *trio {
 	t.Helper()
 	if underRace {
 		t.Skip("protoactor and gRPC have a race of their own with several nodes in one process: see underRace")
@@ -218,5 +219,61 @@ func TestARequestOutlivesItsLeader(t *testing.T) {
 			}
 			t.Logf("answered %v after the loss", time.Since(lost).Round(time.Millisecond))
 		})
+	}
+}
+
+// A leader that hung believes that it leads, after another has been elected: what it knows is old, and it must not be read.
+func TestALeaderThatHungIsNotVerified(t *testing.T) {
+	const p = crier.PartitionID(0)
+	c := newTrio(t, 1)
+	if n, err := c.count(0, p); err != nil || n != 1 {
+		t.Fatalf("%d, %v", n, err)
+	}
+	old := c.leader(p)
+	group := c.nodes[old].Group(p)
+	if err := group.Verify(t.Context()); err != nil || group.Alone() {
+		t.Fatalf("before: %v, alone: %v", err, group.Alone())
+	}
+	proceed := sync.OnceFunc(c.stores[old].Hang())
+	t.Cleanup(proceed) // before the nodes are stopped
+	c.isolate(old)
+	hung := make(chan error, 1)
+	go func() {
+		_, err := group.Apply(t.Context(), []byte("x"))
+		hung <- err
+	}()
+	next := (old + 1) % 3
+	if n, err := c.count(next, p); err != nil || n != 2 {
+		t.Fatalf("the next leader: %d, %v", n, err)
+	}
+	if !group.IsLeader() {
+		t.Fatal("the old leader has noticed: nothing is tested")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := group.Verify(ctx); !errors.Is(err, crier.CodeTimeout) {
+		t.Errorf("the old leader: %v", err)
+	}
+	proceed()
+	c.faults.HealAll()
+	if err := <-hung; !errors.Is(err, crier.CodeTimeout) {
+		t.Errorf("its command: %v", err)
+	}
+	for deadline := time.Now().Add(time.Minute); group.IsLeader() && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := group.Verify(t.Context()); !errors.Is(err, cluster.ErrNotLeader) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	c := newTrio(b, 1)
+	group := c.nodes[c.leader(0)].Group(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := group.Verify(b.Context()); err != nil {
+			b.Error(err)
+		}
 	}
 }

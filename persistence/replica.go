@@ -18,6 +18,10 @@ type Log interface {
 	// Apply blocks until the command is committed and applied, and returns what the state machine
 	// answered; an answer that is an error comes back as the error.
 	Apply(ctx context.Context, command []byte) (any, error)
+	// Verify blocks until a majority has confirmed, after the call began, that this node leads.
+	Verify(ctx context.Context) error
+	// Alone reports whether nobody but this node can lead.
+	Alone() bool
 }
 
 // Replica is a partition as its leader's actors use it. It implements
@@ -51,6 +55,12 @@ func propose(ctx context.Context, s *Store, log Log, cmd *logv1.Command) (any, e
 func (r *Replica) propose(ctx context.Context, cmd *logv1.Command) (any, error) {
 	return propose(ctx, r.m.store, r.log, cmd)
 }
+
+// Verify is actors.Replica's.
+func (r *Replica) Verify(ctx context.Context) error { return r.log.Verify(ctx) }
+
+// Alone is actors.Replica's.
+func (r *Replica) Alone() bool { return r.log.Alone() }
 
 // ChangeAccounts applies the changes of one call.
 func (r *Replica) ChangeAccounts(ctx context.Context, app crier.AppID, changes []crier.Change) error {

@@ -77,6 +77,10 @@ func (l *testLog) Apply(_ context.Context, command []byte) (any, error) {
 	return result, nil
 }
 
+func (l *testLog) Verify(context.Context) error { return nil }
+
+func (l *testLog) Alone() bool { return true }
+
 func openReplica(t testing.TB) (*Store, *Replica, *testLog) {
 	t.Helper()
 	s := openStore(t, t.TempDir())

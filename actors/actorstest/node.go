@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -35,6 +36,7 @@ type Node struct {
 	actors  *actor.ActorSystem
 	metrics *actors.Metrics
 	asking  sync.WaitGroup
+	waiting atomic.Int32
 	mu      sync.Mutex
 	pids    map[crier.PartitionID]*actor.PID // of the partitions that are led
 }
@@ -109,6 +111,9 @@ func (n *Node) PID(kind, identity string) *actor.PID {
 	return n.pids[p]
 }
 
+// Waiting returns how many requests have been sent and have no answer yet.
+func (n *Node) Waiting() int { return int(n.waiting.Load()) }
+
 // Root returns the context with which a test sends by itself.
 func (n *Node) Root() *actor.RootContext { return n.actors.Root }
 
@@ -160,6 +165,8 @@ func (n *Node) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
 		err    error
 	}
 	future, results := n.actors.Root.RequestFuture(pid, msg, timeout), make(chan result, 1)
+	n.waiting.Add(1)
+	defer n.waiting.Add(-1)
 	n.asking.Go(func() { // ends with the answer or the timeout
 		answer, err := future.Result()
 		results <- result{answer, err}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/crier-im/crier"
@@ -24,7 +25,8 @@ type Replica struct {
 	before Hook
 	after  Hook
 	calls  map[string]int
-	behind time.Duration            // of its clock
+	behind time.Duration // of its clock
+	alone  atomic.Bool
 	done   map[crier.CommandID]bool // calls that were applied, without Oldest
 }
 
@@ -50,7 +52,9 @@ type mail struct {
 
 // NewReplica returns an empty partition.
 func NewReplica() *Replica {
-	return &Replica{apps: make(map[crier.AppID]*replicaApp), calls: make(map[string]int), done: make(map[crier.CommandID]bool)}
+	r := &Replica{apps: make(map[crier.AppID]*replicaApp), calls: make(map[string]int), done: make(map[crier.CommandID]bool)}
+	r.alone.Store(true)
+	return r
 }
 
 // Intercept sets what is called before a command is applied, so that a test can fail or
@@ -100,6 +104,17 @@ func (r *Replica) command(ctx context.Context, name string, apply func() error) 
 	}
 	return err
 }
+
+// Verify is actors.Replica's: a command between hooks, which changes nothing.
+func (r *Replica) Verify(ctx context.Context) error {
+	return r.command(ctx, "Verify", func() error { return nil })
+}
+
+// Alone is actors.Replica's.
+func (r *Replica) Alone() bool { return r.alone.Load() }
+
+// SetAlone says whether reads need no Verify; they do at first.
+func (r *Replica) SetAlone(alone bool) { r.alone.Store(alone) }
 
 // app returns the state of an app. The caller holds mu.
 func (r *Replica) app(id crier.AppID) *replicaApp {

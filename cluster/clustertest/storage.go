@@ -21,6 +21,7 @@ type Storage struct {
 	stores map[crier.PartitionID]*raft.InmemStore
 	snaps  map[crier.PartitionID]*raft.InmemSnapshotStore
 	formed []string
+	hangs  chan struct{} // closed when the disk goes on; nil: it does not hang
 	States map[crier.PartitionID]*State
 }
 
@@ -59,7 +60,39 @@ func (s *Storage) SetMembers(members []string) error {
 }
 
 // LogStore is cluster.Storage's.
-func (s *Storage) LogStore(p crier.PartitionID) raft.LogStore { return s.store(p) }
+func (s *Storage) LogStore(p crier.PartitionID) raft.LogStore { return hangingLog{s.store(p), s} }
+
+// hangingLog is a log whose disk may hang.
+type hangingLog struct {
+	raft.LogStore
+	storage *Storage
+}
+
+// StoreLogs is raft.LogStore's.
+func (l hangingLog) StoreLogs(logs []*raft.Log) error {
+	l.storage.mu.Lock()
+	hangs := l.storage.hangs
+	l.storage.mu.Unlock()
+	if hangs != nil {
+		<-hangs
+	}
+	return l.LogStore.StoreLogs(logs)
+}
+
+// Hang stops what is written to logs from now on, and with it the raft groups that write, as a node that hangs: they notice
+// nothing of what happens meanwhile. The function that it returns, called once, lets them go on.
+func (s *Storage) Hang() func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	hangs := make(chan struct{})
+	s.hangs = hangs
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.hangs = nil
+		close(hangs)
+	}
+}
 
 // StableStore is cluster.Storage's.
 func (s *Storage) StableStore(p crier.PartitionID) raft.StableStore { return s.store(p) }

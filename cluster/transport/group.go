@@ -27,9 +27,10 @@ type group struct {
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
 
-	mu    sync.Mutex
-	beat  func(raft.RPC)
-	beats map[string]time.Time // when the last heartbeat to each peer returned
+	mu        sync.Mutex
+	beat      func(raft.RPC)
+	beats     map[string]time.Time // when the last heartbeat to each peer returned
+	confirmed map[string]time.Time // when the last one was sent that the peer has answered with success
 }
 
 var (
@@ -39,7 +40,7 @@ var (
 )
 
 func newGroup(m *Mux, p crier.PartitionID) *group {
-	g := &group{mux: m, id: p, consumer: make(chan raft.RPC, groupQueue), beats: make(map[string]time.Time)}
+	g := &group{mux: m, id: p, consumer: make(chan raft.RPC, groupQueue), beats: make(map[string]time.Time), confirmed: make(map[string]time.Time)}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g
 }
@@ -198,11 +199,29 @@ func (g *group) heartbeat(target raft.ServerAddress, args *raft.AppendEntriesReq
 		k |= lazy
 	}
 	g.mu.Unlock()
+	sent := time.Now()
 	err := g.ask(target, k, args, resp)
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.beats[string(target)] = time.Now()
-	g.mu.Unlock()
+	if err == nil && resp.Success {
+		g.confirmed[string(target)] = sent
+	}
 	return err
+}
+
+// Confirmed returns how many of the peers have answered a heartbeat with success that was sent at since or later: until then they knew
+// of no higher term than this node's.
+func (g *group) Confirmed(since time.Time, peers []raft.ServerAddress) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for _, p := range peers {
+		if sent, ok := g.confirmed[string(p)]; ok && !sent.Before(since) {
+			n++
+		}
+	}
+	return n
 }
 
 // isHeartbeat tells raft's heartbeats from its other appends: they have nothing but the term and the leader.
