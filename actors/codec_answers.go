@@ -16,7 +16,7 @@ func encodeAnswer(b *actorv1.Body, msg any) error {
 		}
 		b.Kind = &actorv1.Body_Failed{Failed: fromError(m.err)}
 	case done:
-		b.Kind = &actorv1.Body_Done{Done: new(actorv1.Done)}
+		b.Kind = &actorv1.Body_Done{Done: &actorv1.Done{Index: m.index}}
 	case changed:
 		b.Kind = &actorv1.Body_Changed{Changed: fromChanged(m)}
 	case checked:
@@ -51,7 +51,7 @@ func decodeAnswer(b *actorv1.Body) (any, error) {
 	case *actorv1.Body_Failed:
 		return failed{toError(k.Failed)}, nil
 	case *actorv1.Body_Done:
-		return done{}, nil
+		return done{k.Done.GetIndex()}, nil
 	case *actorv1.Body_Changed:
 		return toChanged(k.Changed), nil
 	case *actorv1.Body_Checked:

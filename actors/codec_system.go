@@ -25,6 +25,8 @@ func encodeSystem(b *actorv1.Body, msg any) error {
 			names[uint32(slot)] = name
 		}
 		b.Kind = &actorv1.Body_SetAttrNames{SetAttrNames: &actorv1.SetAttrNames{App: uint32(m.app), Names: names, Id: wire.FromCommandID(m.id)}}
+	case readIndex:
+		b.Kind = &actorv1.Body_ReadIndex{ReadIndex: new(actorv1.ReadIndex)}
 	}
 	return nil
 }
@@ -44,6 +46,8 @@ func decodeSystem(b *actorv1.Body) (any, error) {
 			set[int(slot)] = name
 		}
 		return setAttrNames{wire.ToCommandID(k.SetAttrNames.GetId()), crier.AppID(k.SetAttrNames.GetApp()), set}, nil
+	case *actorv1.Body_ReadIndex:
+		return readIndex{}, nil
 	}
 	return nil, nil
 }

@@ -42,6 +42,7 @@ var crossingMessages = []any{
 	createApp{},
 	updateApp{},
 	setAttrNames{},
+	readIndex{},
 	failed{},
 	done{},
 	changed{},

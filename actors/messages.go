@@ -84,11 +84,14 @@ type (
 		app crier.AppID
 		set map[int]string
 	}
+	// readIndex asks how far the group is.
+	readIndex struct{}
 )
 
 // Answers.
 type (
-	done struct{}
+	// done has how far the state of the system group is: whoever has that has what was done.
+	done struct{ index uint64 }
 	// changed has the error of each call.
 	changed struct{ errs []error }
 	// checked has, of each call, the place of the first change that would be refused, and why.

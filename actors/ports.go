@@ -80,6 +80,10 @@ type Replica interface {
 type SystemReplica interface {
 	// App returns an app, nil where there is none.
 	App(id crier.AppID) *crier.App
+	// Index returns how far this node's replica is, an index of the group's log.
+	Index() uint64
+	// Verify is Replica's.
+	Verify(ctx context.Context) error
 	// Apps returns every app by id.
 	Apps() []*crier.App
 	// CreateApp adds an app; CodeBadParameter if the id is taken.

@@ -73,3 +73,22 @@ func TestReadsAreVerifiedTogether(t *testing.T) {
 		t.Errorf("%d verifications for %d reads", n, readers+1)
 	}
 }
+
+// Whoever has changed an app finds it changed on the node that was asked, and a node that starts waits for what was changed while it was away: both
+// wait for their replica of the system group.
+func TestTheSystemGroupIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	for name, call := range map[string]func() error{
+		"change": func() error { return n.Service.SetAttrNames(t.Context(), appID, map[int]string{0: "sex"}) },
+		"start":  func() error { return n.Service.WaitForSystem(t.Context()) },
+	} {
+		n.System.SetIndexes(7, 5, 6, 7) // the leader's, and then this node's
+		if err := call(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if left := n.System.Indexes(); left != 0 {
+			t.Errorf("%s: it did not wait, %d are left", name, left)
+		}
+	}
+}

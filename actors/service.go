@@ -14,6 +14,9 @@ import (
 // DefaultCallTimeout is how long a call may take: the callers' own time-out is over 3 s.
 const DefaultCallTimeout = 2900 * time.Millisecond
 
+// systemTick is how often a call looks whether this node has what it has changed.
+const systemTick = time.Millisecond
+
 // Service is the front door of the actors: what the REST API, the operator's
 // API and the gateway call. It groups accounts by partition, one message each. Safe for
 // concurrent use.
@@ -72,8 +75,39 @@ func (s *Service) changeSystem(ctx context.Context, msg func(crier.CommandID) an
 	defer cancel()
 	id := s.commands.begin(crier.SystemPartition)
 	defer s.commands.end(crier.SystemPartition, id)
-	_, err := s.dir.Request(ctx, crier.KindPartition, crier.SystemPartition.String(), msg(id))
-	return err
+	return s.requestSystem(ctx, msg(id))
+}
+
+// WaitForSystem blocks until this node's replica of the system group has everything that was acknowledged before, or ctx ends: a node that
+// comes back would know neither new apps nor names.
+func (s *Service) WaitForSystem(ctx context.Context) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, s.timeout)
+		err := s.requestSystem(try, readIndex{})
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// requestSystem asks the system group, and waits until this node has what the answer speaks of.
+func (s *Service) requestSystem(ctx context.Context, msg any) error {
+	answer, err := s.dir.Request(ctx, crier.KindPartition, crier.SystemPartition.String(), msg)
+	if err != nil {
+		return err
+	}
+	d, _ := answer.(done)
+	tick := time.NewTicker(systemTick)
+	defer tick.Stop()
+	for s.system.Index() < d.index {
+		select {
+		case <-ctx.Done():
+			return &crier.Error{Code: crier.CodeTimeout, Info: crier.CodeTimeout.Text(), Err: ctx.Err()}
+		case <-tick.C:
+		}
+	}
+	return nil
 }
 
 // byPartition groups the places of users by their partition.

@@ -30,6 +30,8 @@ func (s *system) Receive(ctx actor.Context) {
 		s.command(ctx, func(c context.Context) error { return s.replica.UpdateApp(c, m.id, m.app) })
 	case setAttrNames:
 		s.command(ctx, func(c context.Context) error { return s.replica.SetAttrNames(c, m.id, m.app, m.set) })
+	case readIndex:
+		s.command(ctx, s.replica.Verify)
 	default:
 		unknownMessage(ctx, s.metrics)
 	}
@@ -45,6 +47,6 @@ func (s *system) command(ctx actor.Context, call func(context.Context) error) {
 			root.Send(sender, failed{err})
 			return
 		}
-		root.Send(sender, done{})
+		root.Send(sender, done{s.replica.Index()})
 	})
 }

@@ -139,6 +139,16 @@ func (s *Store) SystemReplica(log Log) *SystemReplica { return &SystemReplica{s.
 // App returns an app, nil where there is none.
 func (r *SystemReplica) App(id crier.AppID) *crier.App { return (*r.y.apps.Load())[id] }
 
+// Index returns how far this node's replica is.
+func (r *SystemReplica) Index() uint64 {
+	r.y.mu.RLock()
+	defer r.y.mu.RUnlock()
+	return r.y.meta.GetIndex()
+}
+
+// Verify is actors.SystemReplica's.
+func (r *SystemReplica) Verify(ctx context.Context) error { return r.log.Verify(ctx) }
+
 // Apps returns every app by id.
 func (r *SystemReplica) Apps() []*crier.App {
 	var apps []*crier.App

@@ -12,8 +12,9 @@ import (
 // System is the system group in memory. It implements actors.SystemReplica. Safe
 // for concurrent use.
 type System struct {
-	mu   sync.Mutex
-	apps map[crier.AppID]*crier.App // values are replaced, never changed
+	mu      sync.Mutex
+	apps    map[crier.AppID]*crier.App // values are replaced, never changed
+	indexes []uint64                   // what Index returns next
 }
 
 // NewSystem returns a group with the apps.
@@ -43,6 +44,35 @@ func (s *System) Apps() []*crier.App {
 	slices.SortFunc(all, func(a, b *crier.App) int { return cmp.Compare(a.ID, b.ID) })
 	return all
 }
+
+// Index is actors.SystemReplica's.
+func (s *System) Index() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.indexes) == 0 {
+		return 0
+	}
+	i := s.indexes[0]
+	s.indexes = s.indexes[1:]
+	return i
+}
+
+// SetIndexes sets what Index returns the next times; 0 after that.
+func (s *System) SetIndexes(indexes ...uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.indexes = indexes
+}
+
+// Indexes returns how many of these are left.
+func (s *System) Indexes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.indexes)
+}
+
+// Verify is actors.SystemReplica's.
+func (*System) Verify(context.Context) error { return nil }
 
 // CreateApp is actors.SystemReplica's.
 func (s *System) CreateApp(_ context.Context, _ crier.CommandID, app *crier.App) error {

@@ -47,6 +47,9 @@ func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config,
 		return nil, err
 	}
 	core.Service = actors.NewService(c.NodeID, core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), call, h.metrics, log)
+	if err := core.Service.WaitForSystem(ctx); err != nil {
+		return nil, err
+	}
 	return core, nil
 }
 

@@ -94,6 +94,7 @@ type Body struct {
 	//	*Body_CreateApp
 	//	*Body_UpdateApp
 	//	*Body_SetAttrNames
+	//	*Body_ReadIndex
 	//	*Body_Failed
 	//	*Body_Done
 	//	*Body_Changed
@@ -285,6 +286,15 @@ func (x *Body) GetSetAttrNames() *SetAttrNames {
 	if x != nil {
 		if x, ok := x.Kind.(*Body_SetAttrNames); ok {
 			return x.SetAttrNames
+		}
+	}
+	return nil
+}
+
+func (x *Body) GetReadIndex() *ReadIndex {
+	if x != nil {
+		if x, ok := x.Kind.(*Body_ReadIndex); ok {
+			return x.ReadIndex
 		}
 	}
 	return nil
@@ -540,6 +550,11 @@ type Body_SetAttrNames struct {
 	SetAttrNames *SetAttrNames `protobuf:"bytes,15,opt,name=set_attr_names,json=setAttrNames,proto3,oneof"`
 }
 
+type Body_ReadIndex struct {
+	// Ask how far the system group is.
+	ReadIndex *ReadIndex `protobuf:"bytes,16,opt,name=read_index,json=readIndex,proto3,oneof"`
+}
+
 type Body_Failed struct {
 	// The request has failed.
 	Failed *Error `protobuf:"bytes,32,opt,name=failed,proto3,oneof"`
@@ -664,6 +679,8 @@ func (*Body_CreateApp) isBody_Kind() {}
 func (*Body_UpdateApp) isBody_Kind() {}
 
 func (*Body_SetAttrNames) isBody_Kind() {}
+
+func (*Body_ReadIndex) isBody_Kind() {}
 
 func (*Body_Failed) isBody_Kind() {}
 
@@ -1793,16 +1810,55 @@ func (x *SetAttrNames) GetId() *v1.CommandID {
 	return nil
 }
 
+// ReadIndex asks how far the system group is. The answer is Done.
+type ReadIndex struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadIndex) Reset() {
+	*x = ReadIndex{}
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadIndex) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadIndex) ProtoMessage() {}
+
+func (x *ReadIndex) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadIndex.ProtoReflect.Descriptor instead.
+func (*ReadIndex) Descriptor() ([]byte, []int) {
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{21}
+}
+
 // Done says that a request is done.
 type Done struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How far the group's state is, an index of its log: whoever has that has what was done.
+	Index         uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[21]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1870,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[21]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1883,14 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{21}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Done) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
 }
 
 // Changed tells what became of changes.
@@ -1841,7 +1904,7 @@ type Changed struct {
 
 func (x *Changed) Reset() {
 	*x = Changed{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[22]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +1916,7 @@ func (x *Changed) String() string {
 func (*Changed) ProtoMessage() {}
 
 func (x *Changed) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[22]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +1929,7 @@ func (x *Changed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Changed.ProtoReflect.Descriptor instead.
 func (*Changed) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{22}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Changed) GetOutcomes() []*Outcome {
@@ -1887,7 +1950,7 @@ type Checked struct {
 
 func (x *Checked) Reset() {
 	*x = Checked{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[23]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1962,7 @@ func (x *Checked) String() string {
 func (*Checked) ProtoMessage() {}
 
 func (x *Checked) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[23]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +1975,7 @@ func (x *Checked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checked.ProtoReflect.Descriptor instead.
 func (*Checked) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{23}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Checked) GetRefusals() []*Refusal {
@@ -1935,7 +1998,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[24]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2010,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[24]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2023,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{24}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Refusal) GetAt() uint32 {
@@ -1988,7 +2051,7 @@ type Accounts struct {
 
 func (x *Accounts) Reset() {
 	*x = Accounts{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[25]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2063,7 @@ func (x *Accounts) String() string {
 func (*Accounts) ProtoMessage() {}
 
 func (x *Accounts) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[25]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2076,7 @@ func (x *Accounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accounts.ProtoReflect.Descriptor instead.
 func (*Accounts) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{25}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Accounts) GetAccounts() []*AccountOrNone {
@@ -2036,7 +2099,7 @@ type AccountOrNone struct {
 
 func (x *AccountOrNone) Reset() {
 	*x = AccountOrNone{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[26]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +2111,7 @@ func (x *AccountOrNone) String() string {
 func (*AccountOrNone) ProtoMessage() {}
 
 func (x *AccountOrNone) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[26]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +2124,7 @@ func (x *AccountOrNone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountOrNone.ProtoReflect.Descriptor instead.
 func (*AccountOrNone) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{26}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AccountOrNone) GetAccount() *v1.Account {
@@ -2089,7 +2152,7 @@ type Presences struct {
 
 func (x *Presences) Reset() {
 	*x = Presences{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[27]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2101,7 +2164,7 @@ func (x *Presences) String() string {
 func (*Presences) ProtoMessage() {}
 
 func (x *Presences) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[27]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2114,7 +2177,7 @@ func (x *Presences) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presences.ProtoReflect.Descriptor instead.
 func (*Presences) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{27}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Presences) GetPresences() []*v1.Presence {
@@ -2135,7 +2198,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[28]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2210,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[28]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2223,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{28}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Reports) GetReports() []*v1.Report {
@@ -2181,7 +2244,7 @@ type FunnelResult struct {
 
 func (x *FunnelResult) Reset() {
 	*x = FunnelResult{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[29]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2256,7 @@ func (x *FunnelResult) String() string {
 func (*FunnelResult) ProtoMessage() {}
 
 func (x *FunnelResult) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[29]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2269,7 @@ func (x *FunnelResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FunnelResult.ProtoReflect.Descriptor instead.
 func (*FunnelResult) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{29}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FunnelResult) GetFunnel() *v1.Funnel {
@@ -2227,7 +2290,7 @@ type CampaignResult struct {
 
 func (x *CampaignResult) Reset() {
 	*x = CampaignResult{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[30]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2302,7 @@ func (x *CampaignResult) String() string {
 func (*CampaignResult) ProtoMessage() {}
 
 func (x *CampaignResult) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[30]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2315,7 @@ func (x *CampaignResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CampaignResult.ProtoReflect.Descriptor instead.
 func (*CampaignResult) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{30}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CampaignResult) GetCampaign() *v1.Campaign {
@@ -2273,7 +2336,7 @@ type ExplainResult struct {
 
 func (x *ExplainResult) Reset() {
 	*x = ExplainResult{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[31]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2348,7 @@ func (x *ExplainResult) String() string {
 func (*ExplainResult) ProtoMessage() {}
 
 func (x *ExplainResult) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[31]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2361,7 @@ func (x *ExplainResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResult.ProtoReflect.Descriptor instead.
 func (*ExplainResult) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{31}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainResult) GetExplanation() *v1.Explanation {
@@ -2319,7 +2382,7 @@ type Users struct {
 
 func (x *Users) Reset() {
 	*x = Users{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[32]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2394,7 @@ func (x *Users) String() string {
 func (*Users) ProtoMessage() {}
 
 func (x *Users) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[32]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2407,7 @@ func (x *Users) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Users.ProtoReflect.Descriptor instead.
 func (*Users) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{32}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Users) GetUsers() []string {
@@ -2365,7 +2428,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[33]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2440,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[33]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2453,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{33}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Started) GetTotal() uint64 {
@@ -2411,7 +2474,7 @@ type Attached struct {
 
 func (x *Attached) Reset() {
 	*x = Attached{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[34]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +2486,7 @@ func (x *Attached) String() string {
 func (*Attached) ProtoMessage() {}
 
 func (x *Attached) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[34]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2499,7 @@ func (x *Attached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attached.ProtoReflect.Descriptor instead.
 func (*Attached) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{34}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Attached) GetUser() *Pid {
@@ -2459,7 +2522,7 @@ type Repeated struct {
 
 func (x *Repeated) Reset() {
 	*x = Repeated{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[35]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2534,7 @@ func (x *Repeated) String() string {
 func (*Repeated) ProtoMessage() {}
 
 func (x *Repeated) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[35]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2547,7 @@ func (x *Repeated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Repeated.ProtoReflect.Descriptor instead.
 func (*Repeated) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{35}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Repeated) GetFirst() *v1.Campaign {
@@ -2516,7 +2579,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[36]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +2591,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[36]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2604,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{36}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Acknowledge) GetSession() string {
@@ -2580,7 +2643,7 @@ type MoveSession struct {
 
 func (x *MoveSession) Reset() {
 	*x = MoveSession{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[37]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2592,7 +2655,7 @@ func (x *MoveSession) String() string {
 func (*MoveSession) ProtoMessage() {}
 
 func (x *MoveSession) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[37]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2605,7 +2668,7 @@ func (x *MoveSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MoveSession.ProtoReflect.Descriptor instead.
 func (*MoveSession) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{37}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MoveSession) GetSession() string {
@@ -2640,7 +2703,7 @@ type DetachSession struct {
 
 func (x *DetachSession) Reset() {
 	*x = DetachSession{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[38]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2715,7 @@ func (x *DetachSession) String() string {
 func (*DetachSession) ProtoMessage() {}
 
 func (x *DetachSession) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[38]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2728,7 @@ func (x *DetachSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachSession.ProtoReflect.Descriptor instead.
 func (*DetachSession) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{38}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DetachSession) GetSession() string {
@@ -2686,7 +2749,7 @@ type CloseSession struct {
 
 func (x *CloseSession) Reset() {
 	*x = CloseSession{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[39]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2761,7 @@ func (x *CloseSession) String() string {
 func (*CloseSession) ProtoMessage() {}
 
 func (x *CloseSession) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[39]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2774,7 @@ func (x *CloseSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSession.ProtoReflect.Descriptor instead.
 func (*CloseSession) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{39}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CloseSession) GetReason() string {
@@ -2727,7 +2790,7 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\n" +
 	"\x1acrier/actor/v1/actor.proto\x12\x0ecrier.actor.v1\x1a\x1bcrier/types/v1/funnel.proto\x1a\x1ccrier/types/v1/session.proto\x1a\x1acrier/types/v1/types.proto\"\x1c\n" +
 	"\x06Packet\x12\x12\n" +
-	"\x04body\x18\x01 \x01(\fR\x04body\"\xb6\x10\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\"\xf2\x10\n" +
 	"\x04Body\x12I\n" +
 	"\x0fchange_accounts\x18\x01 \x01(\v2\x1e.crier.actor.v1.ChangeAccountsH\x00R\x0echangeAccounts\x12C\n" +
 	"\rcheck_changes\x18\x02 \x01(\v2\x1c.crier.actor.v1.CheckChangesH\x00R\fcheckChanges\x12C\n" +
@@ -2748,7 +2811,9 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"create_app\x18\r \x01(\v2\x19.crier.actor.v1.CreateAppH\x00R\tcreateApp\x12:\n" +
 	"\n" +
 	"update_app\x18\x0e \x01(\v2\x19.crier.actor.v1.UpdateAppH\x00R\tupdateApp\x12D\n" +
-	"\x0eset_attr_names\x18\x0f \x01(\v2\x1c.crier.actor.v1.SetAttrNamesH\x00R\fsetAttrNames\x12/\n" +
+	"\x0eset_attr_names\x18\x0f \x01(\v2\x1c.crier.actor.v1.SetAttrNamesH\x00R\fsetAttrNames\x12:\n" +
+	"\n" +
+	"read_index\x18\x10 \x01(\v2\x19.crier.actor.v1.ReadIndexH\x00R\treadIndex\x12/\n" +
 	"\x06failed\x18  \x01(\v2\x15.crier.actor.v1.ErrorH\x00R\x06failed\x12*\n" +
 	"\x04done\x18! \x01(\v2\x14.crier.actor.v1.DoneH\x00R\x04done\x123\n" +
 	"\achanged\x18\" \x01(\v2\x17.crier.actor.v1.ChangedH\x00R\achanged\x123\n" +
@@ -2838,8 +2903,10 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\n" +
 	"NamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x06\n" +
-	"\x04Done\">\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\v\n" +
+	"\tReadIndex\"\x1c\n" +
+	"\x04Done\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\">\n" +
 	"\aChanged\x123\n" +
 	"\boutcomes\x18\x01 \x03(\v2\x17.crier.actor.v1.OutcomeR\boutcomes\">\n" +
 	"\aChecked\x123\n" +
@@ -2900,7 +2967,7 @@ func file_crier_actor_v1_actor_proto_rawDescGZIP() []byte {
 	return file_crier_actor_v1_actor_proto_rawDescData
 }
 
-var file_crier_actor_v1_actor_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_crier_actor_v1_actor_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_crier_actor_v1_actor_proto_goTypes = []any{
 	(*Packet)(nil),         // 0: crier.actor.v1.Packet
 	(*Body)(nil),           // 1: crier.actor.v1.Body
@@ -2923,36 +2990,37 @@ var file_crier_actor_v1_actor_proto_goTypes = []any{
 	(*CreateApp)(nil),      // 18: crier.actor.v1.CreateApp
 	(*UpdateApp)(nil),      // 19: crier.actor.v1.UpdateApp
 	(*SetAttrNames)(nil),   // 20: crier.actor.v1.SetAttrNames
-	(*Done)(nil),           // 21: crier.actor.v1.Done
-	(*Changed)(nil),        // 22: crier.actor.v1.Changed
-	(*Checked)(nil),        // 23: crier.actor.v1.Checked
-	(*Refusal)(nil),        // 24: crier.actor.v1.Refusal
-	(*Accounts)(nil),       // 25: crier.actor.v1.Accounts
-	(*AccountOrNone)(nil),  // 26: crier.actor.v1.AccountOrNone
-	(*Presences)(nil),      // 27: crier.actor.v1.Presences
-	(*Reports)(nil),        // 28: crier.actor.v1.Reports
-	(*FunnelResult)(nil),   // 29: crier.actor.v1.FunnelResult
-	(*CampaignResult)(nil), // 30: crier.actor.v1.CampaignResult
-	(*ExplainResult)(nil),  // 31: crier.actor.v1.ExplainResult
-	(*Users)(nil),          // 32: crier.actor.v1.Users
-	(*Started)(nil),        // 33: crier.actor.v1.Started
-	(*Attached)(nil),       // 34: crier.actor.v1.Attached
-	(*Repeated)(nil),       // 35: crier.actor.v1.Repeated
-	(*Acknowledge)(nil),    // 36: crier.actor.v1.Acknowledge
-	(*MoveSession)(nil),    // 37: crier.actor.v1.MoveSession
-	(*DetachSession)(nil),  // 38: crier.actor.v1.DetachSession
-	(*CloseSession)(nil),   // 39: crier.actor.v1.CloseSession
-	nil,                    // 40: crier.actor.v1.SetAttrNames.NamesEntry
-	(*v1.Delivery)(nil),    // 41: crier.types.v1.Delivery
-	(*v1.Change)(nil),      // 42: crier.types.v1.Change
-	(*v1.CommandID)(nil),   // 43: crier.types.v1.CommandID
-	(*v1.Campaign)(nil),    // 44: crier.types.v1.Campaign
-	(*v1.Login)(nil),       // 45: crier.types.v1.Login
-	(*v1.Account)(nil),     // 46: crier.types.v1.Account
-	(*v1.Presence)(nil),    // 47: crier.types.v1.Presence
-	(*v1.Report)(nil),      // 48: crier.types.v1.Report
-	(*v1.Funnel)(nil),      // 49: crier.types.v1.Funnel
-	(*v1.Explanation)(nil), // 50: crier.types.v1.Explanation
+	(*ReadIndex)(nil),      // 21: crier.actor.v1.ReadIndex
+	(*Done)(nil),           // 22: crier.actor.v1.Done
+	(*Changed)(nil),        // 23: crier.actor.v1.Changed
+	(*Checked)(nil),        // 24: crier.actor.v1.Checked
+	(*Refusal)(nil),        // 25: crier.actor.v1.Refusal
+	(*Accounts)(nil),       // 26: crier.actor.v1.Accounts
+	(*AccountOrNone)(nil),  // 27: crier.actor.v1.AccountOrNone
+	(*Presences)(nil),      // 28: crier.actor.v1.Presences
+	(*Reports)(nil),        // 29: crier.actor.v1.Reports
+	(*FunnelResult)(nil),   // 30: crier.actor.v1.FunnelResult
+	(*CampaignResult)(nil), // 31: crier.actor.v1.CampaignResult
+	(*ExplainResult)(nil),  // 32: crier.actor.v1.ExplainResult
+	(*Users)(nil),          // 33: crier.actor.v1.Users
+	(*Started)(nil),        // 34: crier.actor.v1.Started
+	(*Attached)(nil),       // 35: crier.actor.v1.Attached
+	(*Repeated)(nil),       // 36: crier.actor.v1.Repeated
+	(*Acknowledge)(nil),    // 37: crier.actor.v1.Acknowledge
+	(*MoveSession)(nil),    // 38: crier.actor.v1.MoveSession
+	(*DetachSession)(nil),  // 39: crier.actor.v1.DetachSession
+	(*CloseSession)(nil),   // 40: crier.actor.v1.CloseSession
+	nil,                    // 41: crier.actor.v1.SetAttrNames.NamesEntry
+	(*v1.Delivery)(nil),    // 42: crier.types.v1.Delivery
+	(*v1.Change)(nil),      // 43: crier.types.v1.Change
+	(*v1.CommandID)(nil),   // 44: crier.types.v1.CommandID
+	(*v1.Campaign)(nil),    // 45: crier.types.v1.Campaign
+	(*v1.Login)(nil),       // 46: crier.types.v1.Login
+	(*v1.Account)(nil),     // 47: crier.types.v1.Account
+	(*v1.Presence)(nil),    // 48: crier.types.v1.Presence
+	(*v1.Report)(nil),      // 49: crier.types.v1.Report
+	(*v1.Funnel)(nil),      // 50: crier.types.v1.Funnel
+	(*v1.Explanation)(nil), // 51: crier.types.v1.Explanation
 }
 var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	6,  // 0: crier.actor.v1.Body.change_accounts:type_name -> crier.actor.v1.ChangeAccounts
@@ -2970,57 +3038,58 @@ var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	18, // 12: crier.actor.v1.Body.create_app:type_name -> crier.actor.v1.CreateApp
 	19, // 13: crier.actor.v1.Body.update_app:type_name -> crier.actor.v1.UpdateApp
 	20, // 14: crier.actor.v1.Body.set_attr_names:type_name -> crier.actor.v1.SetAttrNames
-	3,  // 15: crier.actor.v1.Body.failed:type_name -> crier.actor.v1.Error
-	21, // 16: crier.actor.v1.Body.done:type_name -> crier.actor.v1.Done
-	22, // 17: crier.actor.v1.Body.changed:type_name -> crier.actor.v1.Changed
-	23, // 18: crier.actor.v1.Body.checked:type_name -> crier.actor.v1.Checked
-	25, // 19: crier.actor.v1.Body.accounts:type_name -> crier.actor.v1.Accounts
-	27, // 20: crier.actor.v1.Body.presences:type_name -> crier.actor.v1.Presences
-	28, // 21: crier.actor.v1.Body.reports:type_name -> crier.actor.v1.Reports
-	29, // 22: crier.actor.v1.Body.funnel:type_name -> crier.actor.v1.FunnelResult
-	30, // 23: crier.actor.v1.Body.campaign:type_name -> crier.actor.v1.CampaignResult
-	31, // 24: crier.actor.v1.Body.explanation:type_name -> crier.actor.v1.ExplainResult
-	32, // 25: crier.actor.v1.Body.users:type_name -> crier.actor.v1.Users
-	33, // 26: crier.actor.v1.Body.started:type_name -> crier.actor.v1.Started
-	34, // 27: crier.actor.v1.Body.attached:type_name -> crier.actor.v1.Attached
-	35, // 28: crier.actor.v1.Body.repeated:type_name -> crier.actor.v1.Repeated
-	41, // 29: crier.actor.v1.Body.delivery:type_name -> crier.types.v1.Delivery
-	36, // 30: crier.actor.v1.Body.acknowledge:type_name -> crier.actor.v1.Acknowledge
-	37, // 31: crier.actor.v1.Body.move_session:type_name -> crier.actor.v1.MoveSession
-	38, // 32: crier.actor.v1.Body.detach_session:type_name -> crier.actor.v1.DetachSession
-	39, // 33: crier.actor.v1.Body.close_session:type_name -> crier.actor.v1.CloseSession
-	3,  // 34: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
-	42, // 35: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
-	43, // 36: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
-	5,  // 37: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
-	5,  // 38: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
-	44, // 39: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
-	44, // 40: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	44, // 41: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
-	45, // 42: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
-	2,  // 43: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
-	43, // 44: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
-	43, // 45: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
-	40, // 46: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
-	43, // 47: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
-	4,  // 48: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
-	24, // 49: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
-	3,  // 50: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
-	26, // 51: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
-	46, // 52: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
-	47, // 53: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
-	48, // 54: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
-	49, // 55: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
-	44, // 56: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
-	50, // 57: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
-	2,  // 58: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
-	44, // 59: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
-	3,  // 60: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
-	61, // [61:61] is the sub-list for method output_type
-	61, // [61:61] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	21, // 15: crier.actor.v1.Body.read_index:type_name -> crier.actor.v1.ReadIndex
+	3,  // 16: crier.actor.v1.Body.failed:type_name -> crier.actor.v1.Error
+	22, // 17: crier.actor.v1.Body.done:type_name -> crier.actor.v1.Done
+	23, // 18: crier.actor.v1.Body.changed:type_name -> crier.actor.v1.Changed
+	24, // 19: crier.actor.v1.Body.checked:type_name -> crier.actor.v1.Checked
+	26, // 20: crier.actor.v1.Body.accounts:type_name -> crier.actor.v1.Accounts
+	28, // 21: crier.actor.v1.Body.presences:type_name -> crier.actor.v1.Presences
+	29, // 22: crier.actor.v1.Body.reports:type_name -> crier.actor.v1.Reports
+	30, // 23: crier.actor.v1.Body.funnel:type_name -> crier.actor.v1.FunnelResult
+	31, // 24: crier.actor.v1.Body.campaign:type_name -> crier.actor.v1.CampaignResult
+	32, // 25: crier.actor.v1.Body.explanation:type_name -> crier.actor.v1.ExplainResult
+	33, // 26: crier.actor.v1.Body.users:type_name -> crier.actor.v1.Users
+	34, // 27: crier.actor.v1.Body.started:type_name -> crier.actor.v1.Started
+	35, // 28: crier.actor.v1.Body.attached:type_name -> crier.actor.v1.Attached
+	36, // 29: crier.actor.v1.Body.repeated:type_name -> crier.actor.v1.Repeated
+	42, // 30: crier.actor.v1.Body.delivery:type_name -> crier.types.v1.Delivery
+	37, // 31: crier.actor.v1.Body.acknowledge:type_name -> crier.actor.v1.Acknowledge
+	38, // 32: crier.actor.v1.Body.move_session:type_name -> crier.actor.v1.MoveSession
+	39, // 33: crier.actor.v1.Body.detach_session:type_name -> crier.actor.v1.DetachSession
+	40, // 34: crier.actor.v1.Body.close_session:type_name -> crier.actor.v1.CloseSession
+	3,  // 35: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
+	43, // 36: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
+	44, // 37: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
+	5,  // 38: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
+	5,  // 39: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
+	45, // 40: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
+	45, // 41: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	45, // 42: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
+	46, // 43: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
+	2,  // 44: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
+	44, // 45: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
+	44, // 46: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
+	41, // 47: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
+	44, // 48: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
+	4,  // 49: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
+	25, // 50: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
+	3,  // 51: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
+	27, // 52: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
+	47, // 53: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
+	48, // 54: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
+	49, // 55: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
+	50, // 56: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
+	45, // 57: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
+	51, // 58: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
+	2,  // 59: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
+	45, // 60: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
+	3,  // 61: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_crier_actor_v1_actor_proto_init() }
@@ -3044,6 +3113,7 @@ func file_crier_actor_v1_actor_proto_init() {
 		(*Body_CreateApp)(nil),
 		(*Body_UpdateApp)(nil),
 		(*Body_SetAttrNames)(nil),
+		(*Body_ReadIndex)(nil),
 		(*Body_Failed)(nil),
 		(*Body_Done)(nil),
 		(*Body_Changed)(nil),
@@ -3070,7 +3140,7 @@ func file_crier_actor_v1_actor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_actor_v1_actor_proto_rawDesc), len(file_crier_actor_v1_actor_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
