@@ -1,10 +1,12 @@
 # What a newcomer needs: make run, make demo, make test. `make help` lists the rest.
 TOOL := go tool -modfile=tools/go.mod
 FUZZTIME ?= 5s
+DURATION ?= 10m
+SEED ?= 0
 RACE := . ./actors/... ./client/... ./cluster/... ./http/... ./internal/... ./persistence/... ./usersig/... ./vendors/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo cluster test race lint proto fuzz bench
+.PHONY: help build run demo cluster test race chaos lint proto fuzz bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +28,9 @@ test: ## run every test
 
 race: ## run the tests of what is concurrent with the race detector
 	go test -race -timeout 20m $(RACE)
+
+chaos: ## kill and stop nodes for DURATION, as SEED has it (0: any), and check that accounts are linearizable
+	go test ./test/cluster -run TestAccountsAreLinearizable -count 1 -v -timeout 0 -chaos-duration $(DURATION) -chaos-seed $(SEED)
 
 lint: ## check formatting and style
 	$(TOOL) golangci-lint run --timeout 20m ./...

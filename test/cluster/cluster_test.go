@@ -1,5 +1,6 @@
-// Package cluster_test runs three real processes as a cluster, kills or stops each of them in turn while accounts are
-// changed and pushes sent, and checks that what was acknowledged is there and that every push reaches everybody once.
+// Package cluster_test runs three real processes as a cluster, kills, stops or restarts each of them in turn while accounts are
+// changed and pushes sent, and checks that what was acknowledged is there, that every push reaches everybody once, and that
+// accounts are linearizable.
 package cluster_test
 
 import (
@@ -100,6 +101,21 @@ func (n *node) kill() {
 	n.process = nil
 }
 
+// restart ends the process in an orderly way and starts it again, as an upgrade does.
+func (n *node) restart() {
+	n.t.Helper()
+	n.alive.Store(false) // who spreads the calls sends it no more
+	if err := n.process.Process.Signal(syscall.SIGTERM); err != nil {
+		n.t.Fatal(err)
+	}
+	hangs := time.AfterFunc(patience, func() { _ = n.process.Process.Kill() })
+	if err := n.process.Wait(); err != nil || !hangs.Stop() {
+		n.t.Errorf("the process did not end well: %v", err)
+	}
+	n.launch()
+	n.waitReady()
+}
+
 // signal stops or continues the process.
 func (n *node) signal(sig syscall.Signal) {
 	n.t.Helper()
@@ -119,7 +135,8 @@ type cluster struct {
 func start(t *testing.T) *cluster {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "crier")
-	if out, err := exec.Command("go", "build", "-o", bin, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
+	build := slices.Concat([]string{"build", "-o", bin}, buildArgs(t), []string{"github.com/crier-im/crier/cmd/crier"})
+	if out, err := exec.Command("go", build...).CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	certs := t.TempDir() // what the nodes tell one another is encrypted
@@ -177,6 +194,28 @@ func (c *cluster) createApp() {
 		c.t.Fatalf("make the app: %s, %v", resp.Status, err)
 	}
 	c.key = made.Key
+}
+
+// prepare names the attribute, and waits until every node knows it.
+func (c *cluster) prepare() {
+	c.t.Helper()
+	c.any("the app is known everywhere", func(*client.Client) error {
+		for i := range nodes {
+			if _, err := c.client(i).AttrNames(c.t.Context()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	c.any("names", func(cl *client.Client) error { return cl.SetAttrNames(c.t.Context(), map[int]string{0: "count"}) })
+	c.any("the name is known everywhere", func(*client.Client) error {
+		for i := range nodes {
+			if names, err := c.client(i).AttrNames(c.t.Context()); err != nil || names[0] != "count" {
+				return fmt.Errorf("node %d: %v, %w", i, names, err)
+			}
+		}
+		return nil
+	})
 }
 
 // client returns a client of one node.
@@ -288,19 +327,16 @@ func TestEachNodeHangsInTurn(t *testing.T) {
 	})
 }
 
+// A rolling restart, as for an upgrade: one node after the other ends and comes back, with its receivers sent elsewhere.
+func TestARollingRestart(t *testing.T) {
+	underLoad(t, (*node).restart)
+}
+
 // underLoad does something to each node in turn while accounts are changed and pushes sent, and checks what is there then.
 func underLoad(t *testing.T, disturb func(*node)) {
 	t.Helper()
 	c := start(t)
-	c.any("the app is known everywhere", func(*client.Client) error {
-		for i := range nodes {
-			if _, err := c.client(i).AttrNames(t.Context()); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	c.any("names", func(cl *client.Client) error { return cl.SetAttrNames(t.Context(), map[int]string{0: "count"}) })
+	c.prepare()
 	for from := 0; from < accounts; from += 100 {
 		var users []crier.UserID
 		for i := from; i < from+100; i++ {
