@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/asynkron/protoactor-go/remote"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -37,6 +39,9 @@ const (
 	neverGossip = 24 * 365 * time.Hour
 	// endpointQueue is protoactor's queue to another node; its default allocates 16 MB each.
 	endpointQueue = 4096
+	// dialPause is how long a node's actors wait before they try again to reach another's, and dialTimeout until what waits for it is dropped.
+	dialPause   = 50 * time.Millisecond
+	dialTimeout = 8 * time.Second
 )
 
 var errNoClients = errors.New("every node of Crier is a member")
@@ -154,13 +159,12 @@ func (n *Node) openActors() error {
 	if err := probe.Close(); err != nil {
 		return err
 	}
-	logger := slog.New(quietHandler{n.cfg.Logger.With("component", "protoactor").Handler()})
-	n.system = actor.NewActorSystemWithConfig(actor.Configure(
-		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger })))
+	n.system = newSystem(n.cfg.Logger)
 	n.system.EventStream.Subscribe(n.links.onEvent)
 	n.provider = &provider{started: make(chan struct{})}
 	rc := remote.Configure(host, port, remote.WithEndpointWriterQueueSize(endpointQueue),
 		remote.WithServerOptions(n.serverOptions()...), remote.WithDialOptions(n.dialOptions()...))
+	rc.MaxRetryCount = 1 // dial tries again by itself
 	pc := cluster.Configure(n.cfg.Name, n.provider, lookup{n}, rc)
 	// memberlist gossips. protoactor's own tells nothing more, has data races between its actor and its connections, and
 	// locks a node out for ever that it has not heard of for 20 s.
@@ -172,6 +176,16 @@ func (n *Node) openActors() error {
 	n.watchers.Go(n.cluster.StartMember) // sleeps a second after it has started
 	<-n.provider.started
 	return nil
+}
+
+// newSystem makes the actor system of one life of a node. A process id is of that life only: protoactor numbers them from 1 in each, and
+// what another node still has for a connection of the life before must not come to whoever has its number now.
+func newSystem(log *slog.Logger) *actor.ActorSystem {
+	logger := slog.New(quietHandler{log.With("component", "protoactor").Handler()})
+	system := actor.NewActorSystemWithConfig(actor.Configure(
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return logger })))
+	system.ProcessRegistry.SequenceID = rand.Uint64N(1 << 60)
+	return system
 }
 
 // serverOptions are those of the actors' listener: with TLS, only nodes with a certificate of the CA get in.
@@ -192,8 +206,27 @@ func (n *Node) dialOptions() []grpc.DialOption {
 		secure = credentials.NewTLS(n.cfg.TLS.Clone())
 	}
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(secure),
+		grpc.WithTransportCredentials(secure), grpc.WithContextDialer(n.dial),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: dialTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(packetMost), grpc.MaxCallSendMsgSize(packetMost)),
+	}
+}
+
+// dial connects to the actors of another node as soon as it is there. protoactor sleeps for 2 s after each attempt that fails, and keeps back
+// what a node that has just come back asked for.
+func (n *Node) dial(ctx context.Context, address string) (net.Conn, error) {
+	for {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			return c, nil
+		}
+		select {
+		case <-time.After(dialPause):
+		case <-n.stop:
+			return nil, errClosing
+		case <-ctx.Done():
+			return nil, err
+		}
 	}
 }
 
