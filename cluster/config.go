@@ -20,9 +20,13 @@ type Config struct {
 	Name             string        // of the cluster: nodes of another are turned away; default "crier"
 	NodeID           string        // stable, from the data directory
 	Partitions       int           // P
+	Version          string        // of the binary, for people
 	Replicas         int           // of each partition, where there are as many nodes; default 3
+	MovesAtOnce      int           // partitions with a replica that is being built, in the cluster; default 4
+	Grace            time.Duration // how long a dead node may take to come back before what it held is rebuilt elsewhere; default 60 s
+	BalanceAfter     time.Duration // how long no node must have come or gone before leaders are evened out; default 10 s
 	Expect           int           // nodes that form a new cluster together; default 1
-	Join             []string      // host:port of the gossip of other nodes
+	Join             []string      // host:port of the gossip of other nodes. With Expect 1, the node joins a cluster that others have formed
 	GossipListen     string        // host:port of gossip; default 127.0.0.1:0
 	ActorListen      string        // host:port of the actor system; default 127.0.0.1:0
 	RaftListen       string        // host:port of raft; default 127.0.0.1:0
@@ -30,21 +34,36 @@ type Config struct {
 	TLS              *tls.Config   // of raft and actors, see transport.Config; its ServerName is in every node's certificate. nil: plain TCP
 	HeartbeatTimeout time.Duration // of raft, also its election timeout; default 1 s
 	CommitTimeout    time.Duration // of raft; default 500 ms
+	Compaction       Compaction    // when logs are cut
 	Dial             transport.Dialer
 	Codec            Codec                 // nil: messages do not leave the node
 	Registerer       prometheus.Registerer // nil: metrics are counted and not shown
 	Logger           *slog.Logger
 }
 
+// Compaction is when the log of a group is cut: once in the time, if it has as many entries as the threshold since it was cut last. As many as trailing stay:
+// a node that lacks more gets the whole state.
+type Compaction struct {
+	Every     time.Duration // default 30 s
+	Threshold uint64        // default 8,192
+	Trailing  uint64        // default 10,000
+}
+
 func (c *Config) setDefaults() {
 	c.Name = cmp.Or(c.Name, "crier")
 	c.Replicas = cmp.Or(c.Replicas, 3)
+	c.MovesAtOnce = cmp.Or(c.MovesAtOnce, 4)
+	c.Grace = cmp.Or(c.Grace, time.Minute)
+	c.BalanceAfter = cmp.Or(c.BalanceAfter, 10*time.Second)
 	c.Expect = cmp.Or(c.Expect, 1)
 	c.GossipListen = cmp.Or(c.GossipListen, "127.0.0.1:0")
 	c.ActorListen = cmp.Or(c.ActorListen, "127.0.0.1:0")
 	c.RaftListen = cmp.Or(c.RaftListen, "127.0.0.1:0")
 	c.HeartbeatTimeout = cmp.Or(c.HeartbeatTimeout, time.Second)
 	c.CommitTimeout = cmp.Or(c.CommitTimeout, 500*time.Millisecond)
+	c.Compaction.Every = cmp.Or(c.Compaction.Every, 30*time.Second)
+	c.Compaction.Threshold = cmp.Or(c.Compaction.Threshold, 8192)
+	c.Compaction.Trailing = cmp.Or(c.Compaction.Trailing, 10_000)
 }
 
 // expectMost bounds Expect: gossip carries the names of the nodes that formed the cluster in the 512 bytes that it has for a node.
@@ -62,6 +81,15 @@ func (c *Config) Validate() error {
 	}
 	if c.Replicas < 1 {
 		bad("Replicas is %d, it must be at least 1", c.Replicas)
+	}
+	if c.MovesAtOnce < 1 {
+		bad("MovesAtOnce is %d, it must be at least 1", c.MovesAtOnce)
+	}
+	if c.Grace < 0 {
+		bad("Grace is %v, it must not be negative", c.Grace)
+	}
+	if c.BalanceAfter < 0 {
+		bad("BalanceAfter is %v, it must not be negative", c.BalanceAfter)
 	}
 	if c.Expect < 1 || c.Expect > expectMost {
 		bad("Expect is %d, it must be 1..%d", c.Expect, expectMost)

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,80 +10,89 @@ import (
 const (
 	// joinEvery is how often a node that knows of no other tries those that it is to join.
 	joinEvery = time.Second
+	// rejoinEvery is how often a node tries those that it has lost from sight: after a network was cut, neither side looks for the other by itself.
+	rejoinEvery = 5 * time.Second
 	// formEvery is how often a node that waits for the others looks who is there.
 	formEvery = 50 * time.Millisecond
 )
 
-// errNotExpected is the error of a node that came to a cluster which others have formed.
-var errNotExpected = errors.New("the cluster was formed by other nodes; a node can't be added to it yet")
-
-// join finds the other nodes, and finds them again after all have been lost from sight.
+// join finds the other nodes, and finds them again after they have been lost from sight.
 func (n *Node) join() {
-	if len(n.cfg.Join) == 0 {
-		return
-	}
 	told := false
-	for tick := time.NewTicker(joinEvery); ; {
-		if len(n.gossip.all()) == 1 {
-			if _, err := n.gossip.list.Join(n.cfg.Join); err != nil && !told {
+	tick := time.NewTicker(joinEvery)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		addresses := n.cfg.Join
+		if len(n.gossip.all()) > 1 {
+			if addresses = nil; time.Since(last) >= rejoinEvery {
+				last, addresses = time.Now(), n.gossip.lost(n.storage.Nodes())
+			}
+		}
+		if len(addresses) > 0 {
+			if _, err := n.gossip.list.Join(addresses); err != nil && !told {
 				told = true
-				n.log.Warn("no other node answers yet", "join", n.cfg.Join, "err", err)
+				n.log.Warn("no other node answers yet", "join", addresses, "err", err)
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-n.stop:
-			tick.Stop()
 			return
 		}
 	}
 }
 
-// form waits until the nodes that are to form the cluster are there, and keeps who they are. All of them come to the same list: by
-// themselves, from as many as are expected, or from the first that has one.
-func (n *Node) form(ctx context.Context, s Storage) error {
-	if len(s.Members()) > 0 {
-		return nil // long since
+// form finds out to which cluster the node belongs, and keeps it. A new cluster is formed by as many nodes as are expected: all of them come to the same
+// list, by themselves or from the first that has one. To a cluster that others have formed, the node comes as a new one: its coordinator sees it in
+// gossip, makes it a member, and gives it replicas. It reports whether this node is one of those that form the cluster and begins its groups.
+func (n *Node) form(ctx context.Context) (forming bool, err error) {
+	if n.members, forming = n.storage.Members(); len(n.members) > 0 {
+		return forming, nil // long since
+	}
+	if len(n.cfg.Join) == 0 && n.cfg.Expect == 1 {
+		n.members = []string{n.cfg.NodeID}
 	}
 	for len(n.members) == 0 {
-		members, err := n.formers()
-		if err != nil {
-			return err
+		if n.members, err = n.formers(); err != nil {
+			return false, err
 		}
-		if n.members = members; len(members) > 0 {
+		if len(n.members) > 0 {
 			break
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d nodes are there: %w", len(n.gossip.all()), n.cfg.Expect, ctx.Err())
+			return false, fmt.Errorf("%d nodes are there: %w", len(n.gossip.all()), ctx.Err())
 		case <-time.After(formEvery):
 		}
 	}
-	if err := s.SetMembers(n.members); err != nil {
-		return fmt.Errorf("keep who forms the cluster: %w", err)
+	forming = slices.Contains(n.members, n.cfg.NodeID)
+	if err := n.storage.SetMembers(n.members, forming); err != nil {
+		return false, fmt.Errorf("keep who forms the cluster: %w", err)
 	}
-	n.log.Info("the cluster is formed", "members", len(n.members))
-	return n.gossip.formed(n.members)
+	if forming {
+		n.log.Info("the cluster is formed", "members", len(n.members))
+	} else {
+		n.log.Info("this node joins a cluster that others have formed")
+	}
+	return forming, n.gossip.formed(n.members)
 }
 
-// formers returns the nodes that form the cluster, none while they are not all there.
+// formers returns the nodes that form the cluster, or have formed it; none while they are not all there.
 func (n *Node) formers() ([]string, error) {
 	var fresh []string
 	for _, m := range n.gossip.all() {
-		switch {
-		case len(m.Formed) == 0:
-			fresh = append(fresh, m.NodeID)
-		case slices.Contains(m.Formed, n.cfg.NodeID):
+		if len(m.Formed) > 0 {
 			return m.Formed, nil
-		default:
-			return nil, errNotExpected
 		}
+		fresh = append(fresh, m.NodeID)
 	}
 	switch {
+	case n.cfg.Expect == 1: // it comes to join, and waits for the others
+		return nil, nil
 	case len(fresh) < n.cfg.Expect:
 		return nil, nil
 	case len(fresh) > n.cfg.Expect:
-		return nil, fmt.Errorf("%d nodes want to form a cluster of %d: start the others when nodes can be added", len(fresh), n.cfg.Expect)
+		return nil, fmt.Errorf("%d nodes want to form a cluster of %d: start the others once it is formed", len(fresh), n.cfg.Expect)
 	}
 	slices.Sort(fresh)
 	return fresh, nil

@@ -1,9 +1,12 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -18,10 +21,17 @@ import (
 const (
 	// gossipBuffer is the size of a gossip packet.
 	gossipBuffer = 1400
+	// pushPullEvery is how often two nodes compare all that they know: what gossip has not brought, comes then.
+	pushPullEvery = 10 * time.Second
 	// leaveTimeout bounds how long a leaving node waits for the news to spread.
 	leaveTimeout = time.Second
 	// updateTimeout bounds how long news about the node itself wait to be sent.
 	updateTimeout = time.Second
+)
+
+var (
+	errOtherCluster    = errors.New("it belongs to a cluster that other nodes have formed")
+	errOtherPartitions = errors.New("it has another number of partitions: cluster.partitions must be the same on all nodes")
 )
 
 // Member is one node of the cluster, as gossip knows it.
@@ -41,14 +51,20 @@ type gossip struct {
 	changed func([]Member) // called with all members when they change
 	list    *memberlist.Memberlist
 	queue   *memberlist.TransmitLimitedQueue
+	log     *slog.Logger
 
-	mu      sync.RWMutex
-	members map[string]Member
+	mu       sync.RWMutex
+	members  map[string]Member
+	gone     map[string]string    // addresses of those that were there, by node
+	refusals map[string]time.Time // of nodes of other clusters: when they were last told of
 }
 
 // openGossip starts gossiping, alone at first.
 func openGossip(cfg *Config, table *routingTable, self *clusterv1.NodeMeta, changed func([]Member)) (*gossip, error) {
-	g := &gossip{table: table, self: self, changed: changed, members: make(map[string]Member)}
+	g := &gossip{
+		table: table, self: self, changed: changed, log: cfg.Logger.With("component", "gossip"),
+		members: make(map[string]Member), gone: make(map[string]string), refusals: make(map[string]time.Time),
+	}
 	g.queue = &memberlist.TransmitLimitedQueue{NumNodes: g.count, RetransmitMult: 3}
 	host, port, err := net.SplitHostPort(cfg.GossipListen)
 	if err != nil {
@@ -61,9 +77,9 @@ func openGossip(cfg *Config, table *routingTable, self *clusterv1.NodeMeta, chan
 		return nil, fmt.Errorf("gossip address: %w", err)
 	}
 	mc.AdvertisePort = mc.BindPort
-	mc.Delegate, mc.Events, mc.SecretKey, mc.Label = g, g, cfg.GossipKey, cfg.Name
-	mc.UDPBufferSize = gossipBuffer
-	mc.Logger = log.New(lineWriter{cfg.Logger.With("component", "gossip")}, "", 0)
+	mc.Delegate, mc.Events, mc.Alive, mc.Merge, mc.SecretKey, mc.Label = g, g, g, g, cfg.GossipKey, cfg.Name
+	mc.UDPBufferSize, mc.PushPullInterval = gossipBuffer, pushPullEvery
+	mc.Logger = log.New(lineWriter{g.log}, "", 0)
 	if g.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("listen for gossip on %s: %w", cfg.GossipListen, err)
 	}
@@ -79,9 +95,13 @@ func (g *gossip) count() int {
 // announce tells the cluster of a leader that this node has seen elected, or
 // step down.
 func (g *gossip) announce(p crier.PartitionID, l leader) {
-	if !g.table.merge(p, l) {
-		return
+	if g.table.merge(p, l) {
+		g.tell(p, l)
 	}
+}
+
+// tell spreads news.
+func (g *gossip) tell(p crier.PartitionID, l leader) {
 	news := &clusterv1.Leaders{Leaders: []*clusterv1.Leader{{Partition: uint32(p), Term: l.term, Node: l.node}}}
 	g.queue.QueueBroadcast(&leaderNews{p, encode(news)})
 }
@@ -123,8 +143,13 @@ func (g *gossip) formed(members []string) error {
 	return g.list.UpdateNode(updateTimeout)
 }
 
-// NotifyMsg is memberlist's.
-func (g *gossip) NotifyMsg(message []byte) { g.table.decode(message) }
+// NotifyMsg is memberlist's. Who hears news tells them too: memberlist sends a message a few times, to nodes that it draws, and some may
+// be left out.
+func (g *gossip) NotifyMsg(message []byte) {
+	for p, l := range g.table.decode(message) {
+		g.tell(p, l)
+	}
+}
 
 // GetBroadcasts is memberlist's.
 func (g *gossip) GetBroadcasts(overhead, limit int) [][]byte {
@@ -143,10 +168,64 @@ func (g *gossip) NotifyJoin(n *memberlist.Node) { g.update(n) }
 // NotifyUpdate is memberlist's.
 func (g *gossip) NotifyUpdate(n *memberlist.Node) { g.update(n) }
 
+// NotifyAlive is memberlist's: what it refuses does not become a member.
+func (g *gossip) NotifyAlive(n *memberlist.Node) error {
+	var meta clusterv1.NodeMeta
+	if proto.Unmarshal(n.Meta, &meta) != nil {
+		return nil // update does not take it
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	err := g.stranger(&meta)
+	if now := time.Now(); err != nil && now.Sub(g.refusals[n.Name]) >= time.Minute {
+		g.refusals[n.Name] = now
+		g.log.Warn("a node is turned away", "member", n.Name, "address", n.Address(), "err", err)
+	}
+	return err
+}
+
+// stranger returns why a node can't belong to the same cluster, nil if it can. The caller holds mu.
+func (g *gossip) stranger(meta *clusterv1.NodeMeta) error {
+	mine := g.self.GetFormed()
+	switch {
+	case meta.GetPartitions() != g.self.GetPartitions() && meta.GetPartitions() != 0: // 0: of a version that did not tell
+		return errOtherPartitions
+	case len(meta.GetFormed()) > 0 && len(mine) > 0 && !slices.Equal(meta.GetFormed(), mine):
+		return errOtherCluster
+	}
+	return nil
+}
+
+// NotifyMerge is memberlist's: what it refuses is not talked to.
+func (g *gossip) NotifyMerge(nodes []*memberlist.Node) error {
+	for _, n := range nodes {
+		if err := g.NotifyAlive(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lost returns the addresses of nodes that were there and are not, but of those that are not to come back.
+func (g *gossip) lost(nodes []crier.Node) (addresses []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, n := range nodes {
+		if n.State.Gone() {
+			delete(g.gone, n.ID)
+		}
+	}
+	for _, address := range g.gone {
+		addresses = append(addresses, address)
+	}
+	return addresses
+}
+
 // NotifyLeave is memberlist's.
 func (g *gossip) NotifyLeave(n *memberlist.Node) {
 	g.mu.Lock()
 	delete(g.members, n.Name)
+	g.gone[n.Name] = n.Address()
 	g.mu.Unlock()
 	g.changed(g.all())
 }
@@ -157,6 +236,7 @@ func (g *gossip) update(n *memberlist.Node) {
 		return // not a node of a version that we can talk to
 	}
 	g.mu.Lock()
+	delete(g.gone, n.Name)
 	g.members[n.Name] = Member{
 		NodeID: n.Name, Address: n.Address(), ActorAddress: meta.GetActorAddress(), ActorSystem: meta.GetActorSystem(),
 		RaftAddress: meta.GetRaftAddress(), Formed: meta.GetFormed(),

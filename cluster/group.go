@@ -17,9 +17,6 @@ const (
 	// inFlight bounds the commands of a group that are on their way to the log; more wait for a place.
 	// Past it raft only adds latency, and leaders get lost (engines: admission control).
 	inFlight = 256
-	// aloneTimeout replaces raft's election timeouts in a group whose only voter is this node: there is nobody
-	// to wait for. A group that grows must reload the configured ones.
-	aloneTimeout = 50 * time.Millisecond
 	// systemCommitTimeout is how far nodes are behind with the system group at most, which each reads from its own replica: apps, attribute
 	// names. It is one group, so what this costs while nothing happens is 20 messages a second to each node.
 	systemCommitTimeout = 50 * time.Millisecond
@@ -44,25 +41,42 @@ type Group struct {
 	pending sync.WaitGroup
 
 	transport raft.Transport
+	storage   Storage
+
+	dropped chan struct{} // closed when the group is to be deleted here
+	watched chan struct{} // closed when nobody watches its leadership any more
 }
 
-// openGroup starts a group. A group without any state begins with the voters that the placement over the members
-// has; each of them begins it alike.
-func openGroup(cfg *Config, p crier.PartitionID, members []string, t raft.Transport, s Storage, m *metrics) (*Group, error) {
-	g := &Group{id: p, leads: make(chan bool, 16), places: make(chan struct{}, inFlight), metrics: m, transport: t}
+// openGroup starts a group. One without any state begins with the configuration, where there is one; each node in it begins the group alike. Without
+// one it waits for a leader that knows of it.
+func openGroup(cfg *Config, p crier.PartitionID, first raft.Configuration, t raft.Transport, s Storage, m *metrics) (*Group, error) {
+	g := &Group{
+		id: p, leads: make(chan bool, 16), places: make(chan struct{}, inFlight), metrics: m, transport: t, storage: s,
+		dropped: make(chan struct{}), watched: make(chan struct{}),
+	}
 	logs, stable, snaps := s.LogStore(p), s.StableStore(p), s.SnapshotStore(p)
 	rc := g.raftConfig(cfg)
-	alone, err := g.bootstrap(rc, placement(members, p, cfg.Replicas), logs, stable, snaps, t)
+	exists, err := hasState(s, p)
+	if err == nil && !exists && len(first.Servers) > 0 {
+		err = raft.BootstrapCluster(rc, logs, stable, snaps, t, first)
+	}
+	if err == nil {
+		g.raft, err = raft.NewRaft(rc, s.FSM(p), logs, stable, snaps, t)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start group %s: %w", p, err)
 	}
-	if alone {
-		rc.HeartbeatTimeout, rc.ElectionTimeout, rc.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
-	}
-	if g.raft, err = raft.NewRaft(rc, s.FSM(p), logs, stable, snaps, t); err != nil {
-		return nil, fmt.Errorf("start group %s: %w", p, err)
+	if c := g.raft.GetConfiguration().Configuration(); len(c.Servers) == 1 && c.Servers[0].ID == rc.LocalID {
+		if t, ok := t.(interface{ Campaign() }); ok {
+			t.Campaign()
+		}
 	}
 	return g, nil
+}
+
+// hasState reports whether this node has anything of a group.
+func hasState(s Storage, p crier.PartitionID) (bool, error) {
+	return raft.HasExistingState(s.LogStore(p), s.StableStore(p), s.SnapshotStore(p))
 }
 
 func (g *Group) raftConfig(cfg *Config) *raft.Config {
@@ -76,9 +90,9 @@ func (g *Group) raftConfig(cfg *Config) *raft.Config {
 	}
 	rc.MaxAppendEntries = 256
 	rc.BatchApplyCh = true
-	rc.SnapshotInterval = 30 * time.Second
-	rc.SnapshotThreshold = 8192
-	rc.TrailingLogs = 10_000
+	rc.SnapshotInterval = cfg.Compaction.Every
+	rc.SnapshotThreshold = cfg.Compaction.Threshold
+	rc.TrailingLogs = cfg.Compaction.Trailing
 	rc.NoSnapshotRestoreOnStart = true
 	rc.NoLegacyTelemetry = true
 	rc.NotifyCh = g.leads
@@ -87,28 +101,6 @@ func (g *Group) raftConfig(cfg *Config) *raft.Config {
 		Output: lineWriter{cfg.Logger.With("component", "raft", "partition", g.id.String())},
 	})
 	return rc
-}
-
-// bootstrap makes the nodes the voters of a new group, and reports whether this node is the only voter of the group now.
-func (g *Group) bootstrap(rc *raft.Config, nodes []string, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, t raft.Transport) (alone bool, err error) {
-	exists, err := raft.HasExistingState(logs, stable, snaps)
-	if err != nil {
-		return false, err
-	}
-	var first raft.Configuration
-	for _, n := range nodes { // a raft address is a node id: the transport knows where it is
-		first.Servers = append(first.Servers, raft.Server{ID: raft.ServerID(n), Address: raft.ServerAddress(n)})
-	}
-	if !exists {
-		return len(nodes) == 1, raft.BootstrapCluster(rc, logs, stable, snaps, t, first)
-	}
-	configuration := first
-	if metas, err := snaps.List(); err != nil {
-		return false, err
-	} else if len(metas) > 0 {
-		configuration = metas[0].Configuration
-	}
-	return len(configuration.Servers) == 1 && configuration.Servers[0].ID == rc.LocalID, nil
 }
 
 // Apply sends a command to the group's log and blocks until it is committed and

@@ -16,7 +16,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/asynkron/protoactor-go/cluster"
 	"github.com/asynkron/protoactor-go/remote"
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -58,17 +57,26 @@ type Node struct {
 	table    *routingTable
 	gossip   *gossip
 	mux      *transport.Mux
+	storage  Storage
+	control  *actor.PID
 	members  []string // that formed the cluster
-	groups   map[crier.PartitionID]*Group
 	watchers sync.WaitGroup
+	asking   sync.WaitGroup // questions to control actors that wait for an answer
 	links    *links
 	stop     chan struct{}
 
 	gossiping chan struct{} // closed once gossip is there
+	belongs   chan struct{} // closed once the groups that the node begins with are open
+	leaving   sync.Once
+	left      chan struct{} // closed once the node has left the cluster for ever
+	leftErr   error
 
-	mu    sync.RWMutex
-	local map[crier.PartitionID]*actor.PID // actors of the groups that this node leads
-	terms map[crier.PartitionID]uint64     // in which it leads them
+	mu         sync.RWMutex
+	groups     map[crier.PartitionID]*Group
+	held       map[crier.PartitionID]bool       // groups that are being opened or deleted
+	local      map[crier.PartitionID]*actor.PID // actors of the groups that this node leads
+	terms      map[crier.PartitionID]uint64     // in which it leads them
+	reconciler *reconciler                      // nil where this node does not lead the system group
 }
 
 // Open starts a node: the actor system, gossip, and every raft group. It returns when all have started;
@@ -80,43 +88,40 @@ func Open(ctx context.Context, cfg Config, s Storage, host Host) (*Node, error) 
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("component", "cluster"), host: host, metrics: newMetrics(cfg.Registerer),
-		table: newRoutingTable(), links: newLinks(), groups: make(map[crier.PartitionID]*Group), stop: make(chan struct{}), gossiping: make(chan struct{}),
+		table: newRoutingTable(), storage: s, links: newLinks(), stop: make(chan struct{}), gossiping: make(chan struct{}), belongs: make(chan struct{}),
+		left: make(chan struct{}), groups: make(map[crier.PartitionID]*Group), held: make(map[crier.PartitionID]bool),
 		local: make(map[crier.PartitionID]*actor.PID), terms: make(map[crier.PartitionID]uint64),
 	}
-	if err := n.open(ctx, s); err != nil {
+	if err := n.begin(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
 
-func (n *Node) open(ctx context.Context, s Storage) error {
+func (n *Node) begin(ctx context.Context) error {
 	if err := n.openActors(); err != nil {
 		return err
 	}
 	if err := n.openTransport(); err != nil {
 		return err
 	}
-	n.members = s.Members()
-	switch {
-	case len(n.members) > 0 || n.cfg.Expect > 1:
-	case len(n.cfg.Join) > 0:
-		return errNotExpected
-	default:
-		n.members = []string{n.cfg.NodeID}
-	}
-	self := &clusterv1.NodeMeta{
-		ActorAddress: n.system.Address(), ActorSystem: n.system.ID, RaftAddress: n.mux.Addr(), Formed: n.members,
-	}
+	formed, _ := n.storage.Members()
+	self := &clusterv1.NodeMeta{ActorAddress: n.system.Address(), ActorSystem: n.system.ID, RaftAddress: n.mux.Addr(), Formed: formed, Partitions: uint32(n.cfg.Partitions)}
 	var err error
 	if n.gossip, err = openGossip(&n.cfg, n.table, self, n.provider.update); err != nil {
 		return err
 	}
 	close(n.gossiping)
 	n.watchers.Go(n.join)
-	if err := n.form(ctx, s); err != nil {
+	forming, err := n.form(ctx)
+	if err != nil {
 		return err
 	}
-	return n.openGroups(ctx, s)
+	if err := n.openGroups(ctx, forming); err != nil {
+		return err
+	}
+	close(n.belongs)
+	return nil
 }
 
 // openTransport listens for the raft groups of other nodes.
@@ -172,6 +177,9 @@ func (n *Node) openActors() error {
 	n.cluster = cluster.New(n.system, pc)
 	if _, err := n.system.Root.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return &relay{n} }), relayName); err != nil {
 		return fmt.Errorf("start the relay: %w", err)
+	}
+	if n.control, err = n.system.Root.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return newControl(n) }), controlName); err != nil {
+		return fmt.Errorf("start the control actor: %w", err)
 	}
 	n.watchers.Go(n.cluster.StartMember) // sleeps a second after it has started
 	<-n.provider.started
@@ -230,38 +238,6 @@ func (n *Node) dial(ctx context.Context, address string) (net.Conn, error) {
 	}
 }
 
-// openGroups starts the groups, several at a time, and watches their leaders.
-func (n *Node) openGroups(ctx context.Context, s Storage) error {
-	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(startersAtOnce)
-	for _, p := range n.allGroups() {
-		if !slices.Contains(placement(n.members, p, n.cfg.Replicas), n.cfg.NodeID) {
-			continue
-		}
-		group.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			g, err := openGroup(&n.cfg, p, n.members, n.mux.Group(p), s, n.metrics)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			n.groups[p] = g
-			mu.Unlock()
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	for _, g := range n.groups {
-		n.watchers.Go(func() { n.watch(g) })
-	}
-	return nil
-}
-
 func (n *Node) allGroups() []crier.PartitionID {
 	all := []crier.PartitionID{crier.SystemPartition}
 	for i := range n.cfg.Partitions {
@@ -270,9 +246,10 @@ func (n *Node) allGroups() []crier.PartitionID {
 	return all
 }
 
-// watch follows the leadership of a group until the node closes, and starts and
+// watch follows the leadership of a group until the node closes or the group is dropped, and starts and
 // stops its actor with it.
 func (n *Node) watch(g *Group) {
+	defer close(g.watched)
 	for {
 		select {
 		case leads := <-g.leads:
@@ -283,6 +260,9 @@ func (n *Node) watch(g *Group) {
 				n.follow(g)
 			}
 		case <-n.stop:
+			n.follow(g)
+			return
+		case <-g.dropped:
 			n.follow(g)
 			return
 		}
@@ -307,6 +287,9 @@ func (n *Node) lead(g *Group) {
 	}
 	n.mu.Lock()
 	n.local[g.id], n.terms[g.id] = pid, term
+	if g.id == crier.SystemPartition {
+		n.reconciler = startReconciler(n, g)
+	}
 	n.mu.Unlock()
 	n.metrics.leaders.Inc()
 	n.gossip.announce(g.id, leader{n.cfg.NodeID, term})
@@ -318,9 +301,16 @@ func (n *Node) follow(g *Group) {
 	pid, term := n.local[g.id], n.terms[g.id]
 	delete(n.local, g.id)
 	delete(n.terms, g.id)
+	var r *reconciler
+	if g.id == crier.SystemPartition {
+		r, n.reconciler = n.reconciler, nil
+	}
 	n.mu.Unlock()
 	if pid == nil {
 		return
+	}
+	if r != nil {
+		r.stop()
 	}
 	n.metrics.leaders.Dec()
 	// The term that it led, and not the present one: that may be of a successor who leads already.
@@ -355,18 +345,18 @@ func (n *Node) route(p crier.PartitionID) (leader, *actor.PID) {
 	return l, actor.NewPID(m.ActorAddress, actorName(p))
 }
 
-// Group returns this node's replica of a group, nil where it has none.
-func (n *Node) Group(p crier.PartitionID) *Group { return n.groups[p] }
-
 // ActorSystem returns the node's actor system.
 func (n *Node) ActorSystem() *actor.ActorSystem { return n.system }
 
 // Members returns the nodes that gossip believes alive, this one included.
 func (n *Node) Members() []Member { return n.gossip.all() }
 
-// Ready returns nil once every group has a leader with its actor, else which
-// one has none.
+// Ready returns nil once this node knows itself to be a member, and every group has a leader with its actor; else what is missing. What
+// makes a node a member is an entry of the system group, so what was there before it has come too.
 func (n *Node) Ready() error {
+	if !slices.ContainsFunc(n.storage.Nodes(), func(m crier.Node) bool { return m.ID == n.cfg.NodeID }) {
+		return errors.New("the node has not been taken into the cluster yet")
+	}
 	for _, p := range n.allGroups() {
 		if _, pid := n.route(p); pid == nil {
 			return fmt.Errorf("partition %s has no leader", p)
@@ -375,7 +365,7 @@ func (n *Node) Ready() error {
 	return nil
 }
 
-// WaitForReady blocks until Ready, or ctx ends.
+// WaitForReady blocks until Ready, or ctx ends, or the node has left.
 func (n *Node) WaitForReady(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -387,26 +377,31 @@ func (n *Node) WaitForReady(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(err, ctx.Err())
+		case <-n.left:
+			return n.leftErr
 		case <-tick.C:
 		}
 	}
 }
 
-// Close stops the node: its actors, then gossip, then the raft groups, then the
+// Close hands over what the node leads and stops it: its actors, then gossip, then the raft groups, then the
 // actor system. The storage may be closed after it.
 func (n *Node) Close() error {
 	var errs []error
+	n.handOver()
 	close(n.stop)
+	if n.control != nil { // before the wait: it opens groups, and each has a watcher
+		errs = append(errs, n.system.Root.StopFuture(n.control).Wait())
+	}
 	n.watchers.Wait()
 	if n.gossip != nil {
 		errs = append(errs, n.gossip.close())
 	}
-	for _, g := range n.groups {
-		errs = append(errs, g.close())
-	}
+	errs = append(errs, n.closeGroups())
 	if n.mux != nil {
 		errs = append(errs, n.mux.Close())
 	}
+	n.asking.Wait()
 	if n.cluster != nil {
 		n.cluster.Gossip.Shutdown()
 		n.cluster.Shutdown(false)

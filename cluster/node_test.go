@@ -92,7 +92,7 @@ func TestRestartKeepsTheLog(t *testing.T) {
 	if _, err := n.Group(1).Apply(t.Context(), []byte("x")); !errors.Is(err, cluster.ErrNotLeader) || !errors.Is(err, crier.CodeTimeout) {
 		t.Errorf("after the end: %v", err)
 	}
-	s.States[1] = new(clustertest.State)
+	s.Forget()
 	n = open(t, config(2), s)
 	defer closeNode(t, n)
 	if got, err := n.Group(1).Apply(t.Context(), []byte("x")); err != nil || got != 11 {

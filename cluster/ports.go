@@ -13,14 +13,25 @@ import (
 // Storage gives each raft group its log, its votes, its snapshots and its state
 // machine. The values are asked for once a group, at Open.
 type Storage interface {
-	// Members returns the nodes that formed the cluster, none for a node that belongs to none yet.
-	Members() []string
-	// SetMembers keeps them, before any group begins. It blocks until they are durable.
-	SetMembers(members []string) error
+	// Members returns the nodes that formed the cluster, none for a node that belongs to none yet, and whether this node is one of them
+	// and has yet to begin some of its groups.
+	Members() (members []string, forming bool)
+	// SetMembers keeps both. It blocks until they are durable.
+	SetMembers(members []string, forming bool) error
+	// Nodes returns the nodes of the cluster by id, those that have left too, as this node's replica of the system group has them.
+	Nodes() []crier.Node
+	// NodeCommand returns the command of the system group that adds a node, or changes its state. One that can't come from the state
+	// that it has is refused with crier.CodeBadParameter.
+	NodeCommand(n crier.Node) []byte
 	LogStore(p crier.PartitionID) raft.LogStore
 	StableStore(p crier.PartitionID) raft.StableStore
 	SnapshotStore(p crier.PartitionID) raft.SnapshotStore
 	FSM(p crier.PartitionID) raft.FSM
+	// Configuration returns the last configuration of a group that its state machine was told of, and its index: it is committed. 0 while
+	// there is none.
+	Configuration(p crier.PartitionID) (index uint64, c raft.Configuration)
+	// Drop deletes everything of a group that has been shut down, and blocks until that is durable. The group can begin again after it.
+	Drop(p crier.PartitionID) error
 }
 
 // Host makes the actor of a partition that this node has come to lead. The

@@ -68,17 +68,19 @@ func (t *routingTable) encode() []byte {
 	return encode(all)
 }
 
-// decode merges gossip. What can't be read is not for this version.
-func (t *routingTable) decode(gossip []byte) {
-	all := new(clusterv1.Leaders)
+// decode merges gossip, and returns what of it was news. What can't be read is not for this version.
+func (t *routingTable) decode(gossip []byte) map[crier.PartitionID]leader {
+	all, news := new(clusterv1.Leaders), make(map[crier.PartitionID]leader)
 	if proto.Unmarshal(gossip, all) != nil {
-		return
+		return nil
 	}
 	for _, l := range all.GetLeaders() {
-		if l.GetPartition() <= uint32(crier.SystemPartition) {
-			t.merge(crier.PartitionID(l.GetPartition()), leader{l.GetNode(), l.GetTerm()})
+		p, is := crier.PartitionID(l.GetPartition()), leader{l.GetNode(), l.GetTerm()}
+		if l.GetPartition() <= uint32(crier.SystemPartition) && t.merge(p, is) {
+			news[p] = is
 		}
 	}
+	return news
 }
 
 func encode(m proto.Message) []byte {

@@ -40,8 +40,12 @@ type BackupInfo struct {
 }
 
 // Backup writes everything that the node knows to w, as of one moment, while the node goes on: commands wait until
-// what is in memory is on disk, tens of milliseconds. It blocks until all is written. The logs are not in it: the states are whole.
+// what is in memory is on disk, tens of milliseconds. It blocks until all is written. The logs are not in it: the states are whole. A node that does not keep
+// every partition refuses.
 func (s *Store) Backup(ctx context.Context, w io.Writer) error {
+	if kept := s.kept(); kept < s.cfg.Partitions {
+		return crier.Errorf(crier.CodeBadParameter, "this node keeps %d of %d partitions: a backup is taken on one that keeps all", kept, s.cfg.Partitions)
+	}
 	if err := s.settle(); err != nil {
 		return err
 	}
@@ -76,6 +80,19 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	return z.Close()
+}
+
+// kept returns how many partitions there is something of.
+func (s *Store) kept() (n int) {
+	for _, p := range s.groups() {
+		b := s.base(p)
+		b.mu.RLock()
+		if b.meta.GetIndex() > 0 {
+			n++
+		}
+		b.mu.RUnlock()
+	}
+	return n
 }
 
 // settle stops every state machine and returns when what they have applied is on disk. It returns with still locked,
@@ -232,13 +249,19 @@ func (s *Store) restoreAll(ctx context.Context, z io.Reader) error {
 			return fmt.Errorf("restore partition %s: %w", p, err)
 		}
 	}
+	if err := s.system.forgetNodes(); err != nil {
+		return err
+	}
 	return readEnd(z)
 }
 
 // restoreGroup installs a state, and makes this node the only voter of its group.
 func (s *Store) restoreGroup(p crier.PartitionID, r *chunkReader) error {
 	b := s.base(p)
-	if err := b.Restore(r); err != nil {
+	b.mu.Lock()
+	err := b.restore(r, nil)
+	b.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil { // the piece that ends it

@@ -3,7 +3,9 @@ package persistence
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -35,6 +37,9 @@ func TestBackupAndRestore(t *testing.T) {
 			m.Apply(e)
 		}
 	}
+	if _, err := newTestLog(s.system).Apply(t.Context(), s.NodeCommand(crier.Node{ID: "old", State: crier.NodeMember})); err != nil {
+		t.Fatal(err)
+	}
 	var backup bytes.Buffer
 	if err := s.Backup(t.Context(), &backup); err != nil {
 		t.Fatal(err)
@@ -45,6 +50,9 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatalf("%+v, %v", info, err)
 	}
 	again := openStore(t, dir)
+	if nodes := again.Nodes(); len(nodes) > 0 {
+		t.Errorf("the nodes of the old cluster are in the new one: %v", nodes)
+	}
 	if again.NodeID() == s.NodeID() {
 		t.Error("the restored node says that it is the old one")
 	}
@@ -85,6 +93,10 @@ func TestDamagedBackups(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, t.TempDir())
 	configured(s.machines[0])
+	if err := s.Backup(t.Context(), io.Discard); !errors.Is(err, crier.CodeBadParameter) {
+		t.Errorf("a node backs up half of what there is: %v", err)
+	}
+	configured(s.machines[1])
 	r := s.Replica(0, &testLog{fsm: s.machines[0], index: 1, now: time.UnixMilli(1700000000000)})
 	mustChange(t, r, imports("a", "b")...)
 	var backup bytes.Buffer

@@ -29,6 +29,7 @@ type identity struct {
 	Partitions int       `json:"partitions"`
 	Created    time.Time `json:"created"`
 	Members    []string  `json:"members,omitempty"` // the nodes that formed the cluster
+	Forming    bool      `json:"forming,omitempty"` // not all groups of this node have begun yet
 }
 
 // loadIdentity reads the identity of a data directory, or writes a new one.

@@ -12,6 +12,7 @@ import (
 const (
 	kindMeta      = 'm' // logv1.Meta
 	kindRestoring = '!' // a snapshot is being installed: the state is not whole
+	kindDropping  = '-' // the group is being deleted; the next start ends it
 	kindOrdinal   = 'n' // app: the next ordinal
 	kindAccount   = 'a' // app, user: typesv1.Account
 	kindSeq       = 's' // app: the last campaign that was started here
@@ -35,6 +36,7 @@ const (
 	kindDue       = 'x' // time, key: the key ends at the time
 	kindOrigin    = 'i' // origin: logv1.Origin
 	kindApp       = 'y' // app: crier.App as JSON; system group
+	kindNode      = 'v' // id: crier.Node as JSON; system group
 )
 
 // keyBuilder makes the keys of one group.
@@ -47,6 +49,8 @@ func (p keyBuilder) kind(kind byte) []byte {
 func (p keyBuilder) app(kind byte, app crier.AppID) []byte {
 	return binary.BigEndian.AppendUint32(p.kind(kind), uint32(app))
 }
+
+func (p keyBuilder) node(id string) []byte { return append(p.kind(kindNode), id...) }
 
 func (p keyBuilder) seq(kind byte, app crier.AppID, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(p.app(kind, app), seq)

@@ -228,6 +228,33 @@ func (l *groupLog) DeleteRange(least, most uint64) error {
 	return nil
 }
 
+// drop deletes the log, the term and the vote, and blocks until that is durable.
+func (l *groupLog) drop() error {
+	if first, last := l.bounds(); first != 0 {
+		if err := l.DeleteRange(first, last); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := new(batch)
+	b.delete(l.key(logFirst))
+	for name := range l.stable {
+		b.delete(l.key(logStable, []byte(name)...))
+	}
+	if err := l.writes.commit(b); err != nil {
+		return err
+	}
+	l.first, l.last, l.stable = 0, 0, make(map[string]string)
+	return nil
+}
+
+func (l *groupLog) bounds() (first, last uint64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.first, l.last
+}
+
 // Set stores a value and blocks until it is durable. A value that is there
 // already costs nothing.
 func (l *groupLog) Set(name, value []byte) error {

@@ -41,8 +41,7 @@ func propose(ctx context.Context, s *Store, log Log, cmd *logv1.Command) (any, e
 	if err := s.Writable(); err != nil {
 		return nil, err
 	}
-	cmd.Version, cmd.TimeMs = commandVersion, time.Now().UnixMilli()
-	result, err := log.Apply(ctx, marshal(cmd))
+	result, err := log.Apply(ctx, stamp(cmd))
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +49,12 @@ func propose(ctx context.Context, s *Store, log Log, cmd *logv1.Command) (any, e
 		return nil, err
 	}
 	return result, nil
+}
+
+// stamp returns a command as it goes to the log.
+func stamp(cmd *logv1.Command) []byte {
+	cmd.Version, cmd.TimeMs = commandVersion, time.Now().UnixMilli()
+	return marshal(cmd)
 }
 
 func (r *Replica) propose(ctx context.Context, cmd *logv1.Command) (any, error) {

@@ -198,21 +198,33 @@ func (b *base) streamSize(txn *badger.Txn) int64 {
 
 func (b *base) prefix() []byte { return b.keys.kind(0)[:2] }
 
+// freshMark is the value of the mark of a snapshot that came to a replica without a state.
+var freshMark = []byte{1}
+
 // Restore replaces the state by a stream. A crash in between leaves a mark that
-// makes the next start say so, never a state that is half of each.
+// makes the next start say so, never a state that is half of each. A replica that had nothing before begins anew then.
 func (b *base) Restore(source io.ReadCloser) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	var mark []byte
+	if b.meta.GetIndex() == 0 {
+		mark = freshMark
+	}
+	return b.restore(source, mark)
+}
+
+// restore replaces the state by a stream, under a mark with the value. The caller holds mu.
+func (b *base) restore(source io.Reader, value []byte) error {
 	for b.storing != nil { // what is on its way to the disk must not come after the snapshot
 		b.flushed.Wait()
 	}
 	b.dirty, b.changed = overlay{}, false
 	mark := new(batch)
-	mark.set(b.keys.kind(kindRestoring), nil)
+	mark.set(b.keys.kind(kindRestoring), value)
 	if err := b.writeNow(mark); err != nil {
 		return err
 	}
-	if err := b.clear(); err != nil {
+	if err := b.clear(kindRestoring); err != nil {
 		return err
 	}
 	if err := b.install(source); err != nil {
@@ -233,16 +245,16 @@ func (b *base) Restore(source io.ReadCloser) error {
 // writeNow commits a batch by itself, past the overlay.
 func (b *base) writeNow(w *batch) error { return transactAll(b.store.stateDB, []*batch{w}) }
 
-// clear deletes every key of the group but the mark, key by key: DropPrefix would
+// clear deletes every key of the group but a mark, key by key: DropPrefix would
 // stop the writes of all groups.
-func (b *base) clear() error {
+func (b *base) clear(mark byte) error {
 	for {
 		w := new(batch)
 		err := b.store.stateDB.View(func(txn *badger.Txn) error {
 			it := txn.NewIterator(badger.IteratorOptions{Prefix: b.prefix()})
 			defer it.Close()
 			for it.Rewind(); it.Valid() && len(w.entries) < deleteStep; it.Next() {
-				if k := it.Item().KeyCopy(nil); k[2] != kindRestoring {
+				if k := it.Item().KeyCopy(nil); k[2] != mark {
 					w.delete(k)
 				}
 			}

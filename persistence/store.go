@@ -110,12 +110,24 @@ func (s *Store) open(ctx context.Context) (err error) {
 func (s *Store) load(ctx context.Context) error {
 	started := time.Now()
 	s.machines = make([]*Machine, s.cfg.Partitions)
+	for i := range s.machines {
+		s.machines[i] = newMachine(s, crier.PartitionID(i))
+	}
+	s.system = newSystem(s)
 	s.logs = make(map[crier.PartitionID]*groupLog)
+	for _, p := range append(s.groups(), crier.SystemPartition) {
+		l, err := openGroupLog(s.logDB, s.logWrites, p)
+		if err != nil {
+			return err
+		}
+		s.logs[p] = l
+		if err := s.finishDrop(p); err != nil {
+			return err
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
-	for i := range s.machines {
-		m := newMachine(s, crier.PartitionID(i))
-		s.machines[i] = m
+	for _, m := range s.machines {
 		group.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -126,16 +138,8 @@ func (s *Store) load(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	s.system = newSystem(s)
 	if err := s.system.load(); err != nil {
 		return err
-	}
-	for _, p := range append(s.groups(), crier.SystemPartition) {
-		l, err := openGroupLog(s.logDB, s.logWrites, p)
-		if err != nil {
-			return err
-		}
-		s.logs[p] = l
 	}
 	s.log.Debug("state loaded", "took", time.Since(started))
 	return nil
@@ -172,19 +176,19 @@ func openBadger(dir string, log *slog.Logger) (*badger.DB, error) {
 // NodeID returns the stable id of this node, made with the data directory.
 func (s *Store) NodeID() string { return s.identity.NodeID }
 
-// Members returns the nodes that formed the cluster, none for a node that belongs to none yet. A directory of the time before clusters
-// has groups of its own node only.
-func (s *Store) Members() []string {
+// Members returns the nodes that formed the cluster, none for a node that belongs to none yet, and whether this node is still
+// beginning its groups. A directory of the time before clusters has groups of its own node only.
+func (s *Store) Members() (members []string, forming bool) {
 	if len(s.identity.Members) == 0 && s.system.meta.GetIndex() > 0 {
-		return []string{s.identity.NodeID}
+		return []string{s.identity.NodeID}, false
 	}
-	return s.identity.Members
+	return s.identity.Members, s.identity.Forming
 }
 
 // SetMembers keeps them. It is not safe for concurrent use with Members.
-func (s *Store) SetMembers(members []string) error {
+func (s *Store) SetMembers(members []string, forming bool) error {
 	id := s.identity
-	id.Members = members
+	id.Members, id.Forming = members, forming
 	if err := id.write(s.cfg.Dir); err != nil {
 		return err
 	}
@@ -217,6 +221,17 @@ func (s *Store) FSM(p crier.PartitionID) raft.FSM {
 		return s.system
 	}
 	return s.machines[p]
+}
+
+// Configuration returns the last committed configuration of a group, and its index; 0 while there is none.
+func (s *Store) Configuration(p crier.PartitionID) (uint64, raft.Configuration) {
+	b := s.base(p)
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.meta.GetConfigurationIndex() == 0 {
+		return 0, raft.Configuration{}
+	}
+	return b.meta.GetConfigurationIndex(), raft.DecodeConfiguration(b.meta.GetConfiguration())
 }
 
 func (s *Store) base(p crier.PartitionID) *base {

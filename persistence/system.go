@@ -15,17 +15,19 @@ import (
 	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
 )
 
-// System is the state machine of the system group: the apps. Readers see the
+// System is the state machine of the system group: the apps, and the nodes of the cluster. Readers see the
 // last applied state without a lock. It implements raft.BatchingFSM.
 type System struct {
 	*base
-	apps atomic.Pointer[map[crier.AppID]*crier.App] // replaced, never changed
+	apps  atomic.Pointer[map[crier.AppID]*crier.App] // replaced, never changed
+	nodes atomic.Pointer[[]crier.Node]               // by id; replaced, never changed
 }
 
 func newSystem(s *Store) *System {
 	y := new(System)
 	y.base = newBase(s, crier.SystemPartition, y)
 	y.apps.Store(&map[crier.AppID]*crier.App{})
+	y.nodes.Store(new([]crier.Node))
 	return y
 }
 
@@ -38,14 +40,14 @@ func (y *System) load() error {
 	return y.reload()
 }
 
-// reload reads the apps from disk.
+// reload reads the apps and the nodes from disk.
 func (y *System) reload() error {
-	apps := make(map[crier.AppID]*crier.App)
+	apps, nodes := make(map[crier.AppID]*crier.App), new([]crier.Node)
 	err := y.store.stateDB.View(func(txn *badger.Txn) error {
 		if err := y.loadOrigins(txn); err != nil {
 			return err
 		}
-		return scan(txn, y.keys.kind(kindApp), func(k, v []byte) error {
+		err := scan(txn, y.keys.kind(kindApp), func(k, v []byte) error {
 			app := new(crier.App)
 			if err := json.Unmarshal(v, app); err != nil {
 				return fmt.Errorf("app %d: %w", keyApp(k), err)
@@ -53,11 +55,23 @@ func (y *System) reload() error {
 			apps[app.ID] = app
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		return scan(txn, y.keys.kind(kindNode), func(_, v []byte) error {
+			var node crier.Node
+			if err := json.Unmarshal(v, &node); err != nil {
+				return fmt.Errorf("a node: %w", err)
+			}
+			*nodes = append(*nodes, node)
+			return nil
+		})
 	})
 	if err != nil {
-		return fmt.Errorf("load the apps: %w", err)
+		return fmt.Errorf("load the system group: %w", err)
 	}
 	y.apps.Store(&apps)
+	y.nodes.Store(nodes)
 	return nil
 }
 
@@ -68,6 +82,8 @@ func (y *System) apply(cmd *logv1.Command) any {
 		return y.once(cmd.GetId(), func() error { return y.putApp(c.PutApp) })
 	case *logv1.Command_SetAttrNames:
 		return y.once(cmd.GetId(), func() error { return y.setAttrNames(c.SetAttrNames) })
+	case *logv1.Command_PutNode:
+		return y.putNode(c.PutNode)
 	default:
 		return crier.Errorf(crier.CodeInternal, "a command of a partition came to the system group")
 	}
@@ -123,6 +139,57 @@ func (y *System) show(app *crier.App) error {
 	apps[app.ID] = app
 	y.apps.Store(&apps)
 	return nil
+}
+
+// stateOrder is how the states of a node follow each other.
+var stateOrder = []crier.NodeState{crier.NodeMember, crier.NodeDraining, crier.NodeDrained, crier.NodeRemoved}
+
+// putNode adds a node, or moves its state on; it never goes back, and what is final stays.
+func (y *System) putNode(c *logv1.PutNode) any {
+	node := crier.Node{ID: c.GetId(), State: crier.NodeState(c.GetState())}
+	nodes := slices.Clone(*y.nodes.Load())
+	i, known := slices.BinarySearchFunc(nodes, node.ID, func(n crier.Node, id string) int { return cmp.Compare(n.ID, id) })
+	order := slices.Index(stateOrder, node.State)
+	switch {
+	case order < 0 || node.ID == "":
+		return crier.Errorf(crier.CodeBadParameter, "a node %s in a state %s", crier.Quote(node.ID), crier.Quote(string(node.State)))
+	case known && nodes[i].State == node.State:
+		return nil
+	case known && (nodes[i].State.Gone() || order < slices.Index(stateOrder, nodes[i].State)), !known && node.State != crier.NodeMember:
+		return crier.Errorf(crier.CodeBadParameter, "node %s can't become %s", crier.Quote(node.ID), node.State)
+	case known:
+		nodes[i] = node
+	default:
+		nodes = slices.Insert(nodes, i, node)
+	}
+	text, err := json.Marshal(node)
+	if err != nil {
+		return internal(err)
+	}
+	y.put(y.keys.node(node.ID), text)
+	y.nodes.Store(&nodes)
+	return nil
+}
+
+// forgetNodes deletes the nodes of the cluster that a backup is of, and blocks until that is durable: the new one has others.
+func (y *System) forgetNodes() error {
+	w := new(batch)
+	for _, n := range *y.nodes.Load() {
+		w.delete(y.keys.node(n.ID))
+	}
+	if err := y.writeNow(w); err != nil {
+		return err
+	}
+	y.nodes.Store(new([]crier.Node))
+	return nil
+}
+
+// Nodes returns the nodes of the cluster by id, those that have left too, as this node's replica of the system group has them.
+func (s *Store) Nodes() []crier.Node { return *s.system.nodes.Load() }
+
+// NodeCommand returns the command of the system group that adds a node, or moves its state on.
+func (s *Store) NodeCommand(n crier.Node) []byte {
+	return stamp(&logv1.Command{Body: &logv1.Command_PutNode{PutNode: &logv1.PutNode{Id: n.ID, State: string(n.State)}}})
 }
 
 // SystemReplica is the system group as actors and servers use it. It

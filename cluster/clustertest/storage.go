@@ -3,8 +3,11 @@
 package clustertest
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -17,50 +20,51 @@ import (
 // Storage is cluster.Storage in memory; it outlives the nodes that use it, so
 // that a test can restart one.
 type Storage struct {
-	mu     sync.Mutex
-	stores map[crier.PartitionID]*raft.InmemStore
-	snaps  map[crier.PartitionID]*raft.InmemSnapshotStore
-	formed []string
-	hangs  chan struct{} // closed when the disk goes on; nil: it does not hang
-	States map[crier.PartitionID]*State
+	mu      sync.Mutex
+	groups  map[crier.PartitionID]*group
+	formed  []string
+	forming bool
+	hangs   chan struct{} // closed when the disk goes on; nil: it does not hang
+}
+
+// group is what is kept of one group.
+type group struct {
+	log   *raft.InmemStore
+	snaps *raft.InmemSnapshotStore
+	state *State
 }
 
 // NewStorage returns empty storage.
 func NewStorage() *Storage {
-	return &Storage{
-		stores: make(map[crier.PartitionID]*raft.InmemStore),
-		snaps:  make(map[crier.PartitionID]*raft.InmemSnapshotStore),
-		States: make(map[crier.PartitionID]*State),
-	}
+	return &Storage{groups: make(map[crier.PartitionID]*group)}
 }
 
-func (s *Storage) store(p crier.PartitionID) *raft.InmemStore {
+func (s *Storage) group(p crier.PartitionID) *group {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stores[p] == nil {
-		s.stores[p], s.snaps[p] = raft.NewInmemStore(), raft.NewInmemSnapshotStore()
-		s.States[p] = new(State)
+	if s.groups[p] == nil {
+		s.groups[p] = &group{raft.NewInmemStore(), raft.NewInmemSnapshotStore(), &State{nodes: make(map[string]crier.NodeState)}}
 	}
-	return s.stores[p]
+	return s.groups[p]
 }
 
 // Members is cluster.Storage's.
-func (s *Storage) Members() []string {
+func (s *Storage) Members() ([]string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.formed
+	return s.formed, s.forming
 }
 
 // SetMembers is cluster.Storage's.
-func (s *Storage) SetMembers(members []string) error {
+func (s *Storage) SetMembers(members []string, forming bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.formed = members
+	s.formed, s.forming = members, forming
 	return nil
 }
 
 // LogStore is cluster.Storage's.
-func (s *Storage) LogStore(p crier.PartitionID) raft.LogStore { return hangingLog{s.store(p), s} }
+func (s *Storage) LogStore(p crier.PartitionID) raft.LogStore { return hangingLog{s.group(p).log, s} }
 
 // hangingLog is a log whose disk may hang.
 type hangingLog struct {
@@ -95,43 +99,116 @@ func (s *Storage) Hang() func() {
 }
 
 // StableStore is cluster.Storage's.
-func (s *Storage) StableStore(p crier.PartitionID) raft.StableStore { return s.store(p) }
+func (s *Storage) StableStore(p crier.PartitionID) raft.StableStore { return s.group(p).log }
 
 // SnapshotStore is cluster.Storage's.
-func (s *Storage) SnapshotStore(p crier.PartitionID) raft.SnapshotStore {
-	s.store(p)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.snaps[p]
-}
+func (s *Storage) SnapshotStore(p crier.PartitionID) raft.SnapshotStore { return s.group(p).snaps }
 
 // FSM is cluster.Storage's.
-func (s *Storage) FSM(p crier.PartitionID) raft.FSM {
-	s.store(p)
+func (s *Storage) FSM(p crier.PartitionID) raft.FSM { return s.group(p).state }
+
+// Configuration is cluster.Storage's.
+func (s *Storage) Configuration(p crier.PartitionID) (uint64, raft.Configuration) {
+	state := s.group(p).state
+	state.mu.Lock()
+	defer state.mu.Unlock()
+	return state.configured, state.configuration
+}
+
+// Drop is cluster.Storage's.
+func (s *Storage) Drop(p crier.PartitionID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.States[p]
+	delete(s.groups, p)
+	return nil
+}
+
+// Has reports whether there is anything of a group.
+func (s *Storage) Has(p crier.PartitionID) bool {
+	g := s.group(p)
+	has, err := raft.HasExistingState(g.log, g.log, g.snaps)
+	return has || err != nil
+}
+
+// Count returns how many commands a group's state machine has counted.
+func (s *Storage) Count(p crier.PartitionID) int {
+	state := s.group(p).state
+	state.mu.Lock()
+	defer state.mu.Unlock()
+	return state.count
+}
+
+// Forget empties every state machine, as a crash does with what is only in memory: the logs have it all.
+func (s *Storage) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.groups {
+		g.state = &State{nodes: make(map[string]crier.NodeState)}
+	}
+}
+
+// nodeCommand begins a command about a node; its state and its id follow.
+const nodeCommand = "node "
+
+// NodeCommand is cluster.Storage's.
+func (s *Storage) NodeCommand(n crier.Node) []byte {
+	return []byte(nodeCommand + string(n.State) + " " + n.ID)
+}
+
+// Nodes is cluster.Storage's.
+func (s *Storage) Nodes() (nodes []crier.Node) {
+	state := s.group(crier.SystemPartition).state
+	state.mu.Lock()
+	defer state.mu.Unlock()
+	for id, at := range state.nodes {
+		nodes = append(nodes, crier.Node{ID: id, State: at})
+	}
+	slices.SortFunc(nodes, func(a, b crier.Node) int { return cmp.Compare(a.ID, b.ID) })
+	return nodes
 }
 
 // State is a state machine that counts its commands and answers with the count.
-// The command "fail" is answered with an error, and "busy" too while the count is under 3.
+// The command "fail" is answered with an error, "busy" too while the count is under 3, and those about nodes are kept.
 type State struct {
-	mu    sync.Mutex
-	count int
+	mu            sync.Mutex
+	index         uint64
+	count         int
+	nodes         map[string]crier.NodeState
+	configured    uint64
+	configuration raft.Configuration
 }
 
 // Apply counts.
 func (s *State) Apply(e *raft.Log) any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if e.Index <= s.index {
+		return nil // replayed
+	}
+	s.index = e.Index
 	if string(e.Data) == "fail" {
 		return crier.Errorf(crier.CodePushOff, "told to fail")
+	}
+	if about, ok := strings.CutPrefix(string(e.Data), nodeCommand); ok {
+		state, id, _ := strings.Cut(about, " ")
+		if s.nodes[id].Gone() {
+			return crier.Errorf(crier.CodeBadParameter, "it has left")
+		}
+		s.nodes[id] = crier.NodeState(state)
+		return nil
 	}
 	s.count++
 	if string(e.Data) == "busy" && s.count < 3 {
 		return crier.Errorf(crier.CodeTimeout, "told to try again")
 	}
 	return s.count
+}
+
+// StoreConfiguration is raft.ConfigurationStore's.
+func (s *State) StoreConfiguration(index uint64, c raft.Configuration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.configured, s.configuration = index, c
 }
 
 // Snapshot is not used in tests: their logs are short.

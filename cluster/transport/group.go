@@ -70,7 +70,7 @@ func (g *group) handler() func(raft.RPC) {
 	return g.beat
 }
 
-// offer queuesa request for raft. It returns false when the queue is full.
+// offer queues a request for raft. It returns false when the queue is full.
 func (g *group) offer(rpc raft.RPC) bool {
 	select {
 	case g.consumer <- rpc:
@@ -78,6 +78,13 @@ func (g *group) offer(rpc raft.RPC) bool {
 	default:
 		return false
 	}
+}
+
+// Campaign has the group's raft on this node stand for election at once, as a leader would that hands over. It is for a group whose only
+// voter is this node: there is nobody whose heartbeats are worth waiting for.
+func (g *group) Campaign() {
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.mux.cfg.NodeID), Addr: []byte(g.mux.cfg.NodeID)}
+	g.offer(raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header}, RespChan: make(chan raft.RPCResponse, 1)})
 }
 
 // Close is raft.WithClose's: it ends the calls that wait, and tells other nodes that the group is not

@@ -8,12 +8,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/internal/app"
 )
 
 func main() {
@@ -43,10 +43,10 @@ func newRoot() *cobra.Command {
 		Short:         "Crier is a self-hosted push-messaging service",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version(),
+		Version:       app.Version(),
 	}
 	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newExplain(), newListen(), newDemo(), newBench())
-	root.AddCommand(newBackup(), newRestore(), newTLS(), newApnsSim(), newFCMSim(), newWebPushSim(), newVersion())
+	root.AddCommand(newCluster(), newBackup(), newRestore(), newTLS(), newApnsSim(), newFCMSim(), newWebPushSim(), newVersion())
 	return root
 }
 
@@ -54,22 +54,8 @@ func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version, and that of Go", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "crier %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "crier %s %s %s/%s\n", app.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
-}
-
-// version is that of the build: the module's, or the revision of the checkout.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return info.Main.Version + " " + s.Value
-		}
-	}
-	return info.Main.Version
 }

@@ -38,7 +38,11 @@ func (a *API) backup(c *gin.Context) {
 	case err == nil:
 	case !w.yes:
 		c.Header("Content-Type", "application/json")
-		fail(c, &crier.Error{Code: crier.CodeInternal, Info: "the backup failed", Err: err})
+		e := crier.AsError(err)
+		if e.Code == crier.CodeInternal {
+			e = &crier.Error{Code: crier.CodeInternal, Info: "the backup failed", Err: err}
+		}
+		fail(c, e)
 	default:
 		_ = c.Error(err) // for the log
 		panic(http.ErrAbortHandler)

@@ -57,6 +57,7 @@ type API struct {
 	service     Service
 	credentials Credentials
 	backups     Backups
+	cluster     Cluster
 	token       [sha256.Size]byte
 	now         func() time.Time
 	// changing is held from the reading of an app to the end of its change: UpdateApp replaces it as a
@@ -66,8 +67,8 @@ type API struct {
 }
 
 // New returns an API that the token opens. An empty token opens nothing.
-func New(s Service, credentials Credentials, backups Backups, token string) *API {
-	a := &API{service: s, credentials: credentials, backups: backups, token: sha256.Sum256([]byte(token)), now: time.Now}
+func New(s Service, credentials Credentials, backups Backups, cluster Cluster, token string) *API {
+	a := &API{service: s, credentials: credentials, backups: backups, cluster: cluster, token: sha256.Sum256([]byte(token)), now: time.Now}
 	if token == "" {
 		a.token = [sha256.Size]byte{}
 	}
@@ -89,6 +90,10 @@ func (a *API) Register(r gin.IRouter) {
 	g.POST("/apps/:id/users/:user/devices", a.registerDevice)
 	g.DELETE("/apps/:id/users/:user/devices", a.removeDevice)
 	g.GET("/backup", a.backup)
+	g.GET("/cluster", a.clusterStatus)
+	g.POST("/cluster/rebalance", a.rebalance)
+	g.POST("/cluster/nodes/:node/drain", a.drainNode)
+	g.DELETE("/cluster/nodes/:node", a.removeNode)
 	g.GET("/tasks/:id", a.task)
 	g.GET("/tasks/:id/users/:user", a.explain)
 }

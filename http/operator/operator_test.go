@@ -26,6 +26,7 @@ type memory struct {
 	err  error // answers every write, where it is not nil
 
 	registered []crier.Device
+	asked      []string // of the cluster
 }
 
 func (m *memory) App(id crier.AppID) *crier.App {
@@ -80,7 +81,7 @@ func newServer() *server {
 func handler(m *memory, token string) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
-	operator.New(m, cover{}, m, token).Register(e)
+	operator.New(m, cover{}, m, m, token).Register(e)
 	return e
 }
 

@@ -64,6 +64,8 @@ func TestBackup(t *testing.T) {
 	if got := s.want(t, http.StatusOK, http.MethodGet, "/v1/backup", ""); got != `"a backup"` {
 		t.Errorf("got %s", got)
 	}
+	s.err = crier.Errorf(crier.CodeBadParameter, "this node keeps 1 of 2 partitions")
+	s.want(t, http.StatusBadRequest, http.MethodGet, "/v1/backup", "")
 	s.err = errors.New("the disk is broken")
 	s.want(t, http.StatusInternalServerError, http.MethodGet, "/v1/backup", "")
 }

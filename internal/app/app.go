@@ -64,8 +64,8 @@ type Options struct {
 	VendorCA []byte
 }
 
-// Run starts a node, serves until ctx ends, drains its connections and stops it. It blocks. Errors say which
-// part failed and why.
+// Run starts a node, serves until ctx ends or the node is drained, drains its connections and stops it. It blocks. Errors say which
+// part failed and why; cluster.ErrRemoved that the node was given up.
 func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 	started := time.Now()
 	registry := prometheus.NewRegistry()
@@ -99,12 +99,12 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 	opts.Logger.Info("ready", "url", server.URL(), "node", core.Store.NodeID(), "partitions", core.Store.Partitions(),
 		"took", time.Since(started).Round(time.Millisecond).String())
 	info := Info{URL: server.URL(), AdminURL: server.AdminURL(), OperatorToken: token, Service: core.Service, Vault: pool}
-	return serve(ctx, cfg, gate, server, info, opts)
+	return serve(ctx, cfg, core.Cluster, gate, server, info, opts)
 }
 
-// serve runs the server until ctx ends, and then stops in the order of exposure: readiness, connections,
+// serve runs the server until ctx ends or the node has left the cluster, and then stops in the order of exposure: readiness, connections,
 // listeners. What is behind them is closed by Run.
-func serve(ctx context.Context, cfg *config.Config, gate *gateway.Gateway, server *crierhttp.Server, info Info, opts Options) error {
+func serve(ctx context.Context, cfg *config.Config, node *cluster.Node, gate *gateway.Gateway, server *crierhttp.Server, info Info, opts Options) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
@@ -116,6 +116,8 @@ func serve(ctx context.Context, cfg *config.Config, gate *gateway.Gateway, serve
 	if err == nil {
 		select {
 		case <-ctx.Done():
+		case <-node.Left():
+			err = node.LeftErr()
 		case err = <-ended:
 			return errors.Join(err, drain(cfg, gate))
 		}
@@ -150,7 +152,7 @@ func clusterConfig(cfg *config.Config) (cluster.Config, error) {
 		return cluster.Config{}, fmt.Errorf("cluster.gossip_key: %w", err)
 	}
 	node := cluster.Config{
-		Name: c.Name, Replicas: c.Replicas, Expect: c.BootstrapExpect, Join: c.Join, GossipListen: c.GossipListen,
+		Name: c.Name, Version: Version(), Replicas: c.Replicas, MovesAtOnce: c.MovesAtOnce, Grace: c.ReplaceAfter, Expect: c.BootstrapExpect, Join: c.Join, GossipListen: c.GossipListen,
 		ActorListen: c.ActorListen, RaftListen: c.RaftListen, GossipKey: key, HeartbeatTimeout: c.Heartbeat, Codec: actors.Codec{},
 	}
 	if c.TLSCA != "" {
@@ -224,7 +226,7 @@ func openServer(cfg *config.Config, core *Core, pool *vendors.Pool, gate *gatewa
 		AdminListen: cfg.Admin.Listen, TrustedProxies: cfg.HTTP.TrustedProxies, Ready: core.Cluster.Ready, Gatherer: registry, Logger: log,
 	}, func(r gin.IRouter) {
 		api.Register(r)
-		operator.New(core.Service, pool, core.Store, token).Register(r)
+		operator.New(core.Service, pool, core.Store, core.Cluster, token).Register(r)
 		r.GET(gateway.Path, gin.WrapH(gate))
 	})
 }

@@ -92,8 +92,10 @@ type Vendors struct {
 type Cluster struct {
 	Name            string        `yaml:"name" help:"of the cluster; nodes of another are turned away"`
 	Partitions      int           `yaml:"partitions" help:"number of partitions of a new data directory; fixed for ever"`
-	Replicas        int           `yaml:"replicas" help:"nodes that keep each partition, where there are as many; fixed when the cluster is formed"`
-	BootstrapExpect int           `yaml:"bootstrap_expect" help:"nodes that form a new cluster together; 1: this node by itself"`
+	Replicas        int           `yaml:"replicas" help:"nodes that keep each partition, where there are as many; the same on all nodes"`
+	MovesAtOnce     int           `yaml:"moves_at_once" help:"partitions with a replica that is being built at a time, in the whole cluster; the same on all nodes"`
+	ReplaceAfter    time.Duration `yaml:"replace_after" help:"how long a dead node may take to come back before what it kept is rebuilt on others; the same on all nodes"`
+	BootstrapExpect int           `yaml:"bootstrap_expect" help:"nodes that form a new cluster together; 1: this node by itself, or, with join, it joins a cluster that others have formed"`
 	Join            []string      `yaml:"join" help:"host:port of the gossip of other nodes"`
 	GossipListen    string        `yaml:"gossip_listen" help:"host:port of gossip"`
 	ActorListen     string        `yaml:"actor_listen" help:"host:port of the actor system"`
@@ -128,7 +130,7 @@ func Default() *Config {
 		},
 		Vendors: Vendors{Concurrency: 1000},
 		Cluster: Cluster{
-			Name: "crier", Partitions: crier.DefaultPartitions, Replicas: 3, BootstrapExpect: 1, Join: []string{},
+			Name: "crier", Partitions: crier.DefaultPartitions, Replicas: 3, MovesAtOnce: 4, ReplaceAfter: time.Minute, BootstrapExpect: 1, Join: []string{},
 			GossipListen: "127.0.0.1:0", ActorListen: "127.0.0.1:0", RaftListen: "127.0.0.1:0",
 			TLSServerName: "crier-node", Heartbeat: time.Second,
 		},
@@ -298,6 +300,8 @@ func (c *Config) Validate() error {
 	must(c.Cluster.TLSServerName != "", "cluster.tls_server_name", "must not be empty")
 	must(c.Cluster.Name != "" && len(c.Cluster.Name) <= 64, "cluster.name", "must have 1 to 64 characters")
 	must(c.Cluster.Replicas >= 1 && c.Cluster.Replicas <= 7, "cluster.replicas", "must be 1 to 7")
+	must(c.Cluster.MovesAtOnce >= 1 && c.Cluster.MovesAtOnce <= crier.MaxPartitions, "cluster.moves_at_once", "must be 1 to 1024")
+	must(c.Cluster.ReplaceAfter >= time.Second, "cluster.replace_after", "must be at least 1s")
 	must(c.Cluster.BootstrapExpect >= 1 && c.Cluster.BootstrapExpect <= 7, "cluster.bootstrap_expect", "must be 1 to 7")
 	for _, proxy := range c.HTTP.TrustedProxies {
 		must(isProxy(proxy), "http.trusted_proxies", fmt.Sprintf("%q is neither an IP address nor a CIDR", proxy))

@@ -24,6 +24,140 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// StepKind is what a Step does.
+type StepKind int32
+
+const (
+	// Nothing.
+	StepKind_STEP_KIND_UNSPECIFIED StepKind = 0
+	// The node opens the group, with what it has of it.
+	StepKind_STEP_KIND_OPEN StepKind = 1
+	// The leader adds the node without a vote.
+	StepKind_STEP_KIND_ADD StepKind = 2
+	// The leader gives the node its vote.
+	StepKind_STEP_KIND_PROMOTE StepKind = 3
+	// The leader takes the node out.
+	StepKind_STEP_KIND_REMOVE StepKind = 4
+	// The leader hands over to the node.
+	StepKind_STEP_KIND_HAND_OVER StepKind = 5
+	// The node closes the group and deletes what it has of it, once the leader has confirmed that it is out.
+	StepKind_STEP_KIND_DROP StepKind = 6
+	// The leader says whether the node is out.
+	StepKind_STEP_KIND_CONFIRM_OUT StepKind = 7
+)
+
+// Enum value maps for StepKind.
+var (
+	StepKind_name = map[int32]string{
+		0: "STEP_KIND_UNSPECIFIED",
+		1: "STEP_KIND_OPEN",
+		2: "STEP_KIND_ADD",
+		3: "STEP_KIND_PROMOTE",
+		4: "STEP_KIND_REMOVE",
+		5: "STEP_KIND_HAND_OVER",
+		6: "STEP_KIND_DROP",
+		7: "STEP_KIND_CONFIRM_OUT",
+	}
+	StepKind_value = map[string]int32{
+		"STEP_KIND_UNSPECIFIED": 0,
+		"STEP_KIND_OPEN":        1,
+		"STEP_KIND_ADD":         2,
+		"STEP_KIND_PROMOTE":     3,
+		"STEP_KIND_REMOVE":      4,
+		"STEP_KIND_HAND_OVER":   5,
+		"STEP_KIND_DROP":        6,
+		"STEP_KIND_CONFIRM_OUT": 7,
+	}
+)
+
+func (x StepKind) Enum() *StepKind {
+	p := new(StepKind)
+	*p = x
+	return p
+}
+
+func (x StepKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StepKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_crier_cluster_v1_cluster_proto_enumTypes[0].Descriptor()
+}
+
+func (StepKind) Type() protoreflect.EnumType {
+	return &file_crier_cluster_v1_cluster_proto_enumTypes[0]
+}
+
+func (x StepKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StepKind.Descriptor instead.
+func (StepKind) EnumDescriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{0}
+}
+
+// OperateKind is what an Operate asks.
+type OperateKind int32
+
+const (
+	// Nothing.
+	OperateKind_OPERATE_KIND_UNSPECIFIED OperateKind = 0
+	// Tell of everything.
+	OperateKind_OPERATE_KIND_STATUS OperateKind = 1
+	// Move everything off a node.
+	OperateKind_OPERATE_KIND_DRAIN OperateKind = 2
+	// Give a dead node up.
+	OperateKind_OPERATE_KIND_REMOVE OperateKind = 3
+	// Even out now.
+	OperateKind_OPERATE_KIND_REBALANCE OperateKind = 4
+)
+
+// Enum value maps for OperateKind.
+var (
+	OperateKind_name = map[int32]string{
+		0: "OPERATE_KIND_UNSPECIFIED",
+		1: "OPERATE_KIND_STATUS",
+		2: "OPERATE_KIND_DRAIN",
+		3: "OPERATE_KIND_REMOVE",
+		4: "OPERATE_KIND_REBALANCE",
+	}
+	OperateKind_value = map[string]int32{
+		"OPERATE_KIND_UNSPECIFIED": 0,
+		"OPERATE_KIND_STATUS":      1,
+		"OPERATE_KIND_DRAIN":       2,
+		"OPERATE_KIND_REMOVE":      3,
+		"OPERATE_KIND_REBALANCE":   4,
+	}
+)
+
+func (x OperateKind) Enum() *OperateKind {
+	p := new(OperateKind)
+	*p = x
+	return p
+}
+
+func (x OperateKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OperateKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_crier_cluster_v1_cluster_proto_enumTypes[1].Descriptor()
+}
+
+func (OperateKind) Type() protoreflect.EnumType {
+	return &file_crier_cluster_v1_cluster_proto_enumTypes[1]
+}
+
+func (x OperateKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OperateKind.Descriptor instead.
+func (OperateKind) EnumDescriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{1}
+}
+
 // NodeMeta says how to reach a node. It must stay under 512 bytes.
 type NodeMeta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -34,7 +168,9 @@ type NodeMeta struct {
 	// Where its raft transport listens, host:port.
 	RaftAddress string `protobuf:"bytes,3,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
 	// The nodes that formed the cluster, as far as this node knows; none: it waits for them.
-	Formed        []string `protobuf:"bytes,4,rep,name=formed,proto3" json:"formed,omitempty"`
+	Formed []string `protobuf:"bytes,4,rep,name=formed,proto3" json:"formed,omitempty"`
+	// How many partitions it has.
+	Partitions    uint32 `protobuf:"varint,5,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -95,6 +231,13 @@ func (x *NodeMeta) GetFormed() []string {
 		return x.Formed
 	}
 	return nil
+}
+
+func (x *NodeMeta) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
 }
 
 // Bundle is what a node gets for its partitions in one message.
@@ -381,16 +524,559 @@ func (x *Leaders) GetLeaders() []*Leader {
 	return nil
 }
 
+// Survey asks a node for the replicas that it has.
+type Survey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Survey) Reset() {
+	*x = Survey{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Survey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Survey) ProtoMessage() {}
+
+func (x *Survey) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Survey.ProtoReflect.Descriptor instead.
+func (*Survey) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{6}
+}
+
+// Surveyed answers a Survey.
+type Surveyed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version of its binary.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// One for each group that is open there.
+	Replicas      []*Replica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Surveyed) Reset() {
+	*x = Surveyed{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Surveyed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Surveyed) ProtoMessage() {}
+
+func (x *Surveyed) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Surveyed.ProtoReflect.Descriptor instead.
+func (*Surveyed) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Surveyed) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Surveyed) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+// Replica is a group on one node.
+type Replica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group; 65535 is the system group.
+	Partition uint32 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The raft term.
+	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	// It leads, as far as it knows.
+	Leads bool `protobuf:"varint,3,opt,name=leads,proto3" json:"leads,omitempty"`
+	// Of a leader: the last index of its log.
+	Last uint64 `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
+	// Of a leader: the index of the group's configuration, 0 while it is not committed.
+	ConfigurationIndex uint64 `protobuf:"varint,5,opt,name=configuration_index,json=configurationIndex,proto3" json:"configuration_index,omitempty"`
+	// Of a leader: the nodes in it.
+	Servers []*Server `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"`
+	// The last index that its state machine has applied.
+	Applied       uint64 `protobuf:"varint,7,opt,name=applied,proto3" json:"applied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replica) Reset() {
+	*x = Replica{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replica) ProtoMessage() {}
+
+func (x *Replica) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replica.ProtoReflect.Descriptor instead.
+func (*Replica) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Replica) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Replica) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Replica) GetLeads() bool {
+	if x != nil {
+		return x.Leads
+	}
+	return false
+}
+
+func (x *Replica) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *Replica) GetConfigurationIndex() uint64 {
+	if x != nil {
+		return x.ConfigurationIndex
+	}
+	return 0
+}
+
+func (x *Replica) GetServers() []*Server {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *Replica) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+// Server is a node in the configuration of a group.
+type Server struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's stable id.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// It votes.
+	Votes         bool `protobuf:"varint,2,opt,name=votes,proto3" json:"votes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Server) Reset() {
+	*x = Server{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Server) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Server) ProtoMessage() {}
+
+func (x *Server) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Server.ProtoReflect.Descriptor instead.
+func (*Server) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Server) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Server) GetVotes() bool {
+	if x != nil {
+		return x.Votes
+	}
+	return false
+}
+
+// Step is one step of a move, for the node that can take it.
+type Step struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What to do.
+	Kind StepKind `protobuf:"varint,1,opt,name=kind,proto3,enum=crier.cluster.v1.StepKind" json:"kind,omitempty"`
+	// The group.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The node whose replica it is about.
+	Node string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	// The configuration that the step was decided on, by its index: another is not changed.
+	ConfigurationIndex uint64 `protobuf:"varint,4,opt,name=configuration_index,json=configurationIndex,proto3" json:"configuration_index,omitempty"`
+	// The node that leads the group.
+	Leader        string `protobuf:"bytes,5,opt,name=leader,proto3" json:"leader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Step) Reset() {
+	*x = Step{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Step) ProtoMessage() {}
+
+func (x *Step) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Step.ProtoReflect.Descriptor instead.
+func (*Step) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Step) GetKind() StepKind {
+	if x != nil {
+		return x.Kind
+	}
+	return StepKind_STEP_KIND_UNSPECIFIED
+}
+
+func (x *Step) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Step) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Step) GetConfigurationIndex() uint64 {
+	if x != nil {
+		return x.ConfigurationIndex
+	}
+	return 0
+}
+
+func (x *Step) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+// Stepped answers a Step.
+type Stepped struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What went wrong; empty: nothing.
+	Error         string `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stepped) Reset() {
+	*x = Stepped{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stepped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stepped) ProtoMessage() {}
+
+func (x *Stepped) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stepped.ProtoReflect.Descriptor instead.
+func (*Stepped) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Stepped) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// Leave tells a node that it belongs to the cluster no longer.
+type Leave struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// crier.NodeState.
+	State         string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leave) Reset() {
+	*x = Leave{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leave) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leave) ProtoMessage() {}
+
+func (x *Leave) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leave.ProtoReflect.Descriptor instead.
+func (*Leave) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Leave) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+// Operate is what an operator asks of the leader of the system group.
+type Operate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What to do.
+	Kind OperateKind `protobuf:"varint,1,opt,name=kind,proto3,enum=crier.cluster.v1.OperateKind" json:"kind,omitempty"`
+	// The node that it is about.
+	Node          string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operate) Reset() {
+	*x = Operate{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operate) ProtoMessage() {}
+
+func (x *Operate) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operate.ProtoReflect.Descriptor instead.
+func (*Operate) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Operate) GetKind() OperateKind {
+	if x != nil {
+		return x.Kind
+	}
+	return OperateKind_OPERATE_KIND_UNSPECIFIED
+}
+
+func (x *Operate) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// Operated answers an Operate.
+type Operated struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// crier.Code; 0: it is done.
+	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// What is wrong, in words.
+	Info string `protobuf:"bytes,2,opt,name=info,proto3" json:"info,omitempty"`
+	// crier.ClusterStatus as JSON, where it was asked for.
+	Status        []byte `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operated) Reset() {
+	*x = Operated{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operated) ProtoMessage() {}
+
+func (x *Operated) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operated.ProtoReflect.Descriptor instead.
+func (*Operated) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Operated) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Operated) GetInfo() string {
+	if x != nil {
+		return x.Info
+	}
+	return ""
+}
+
+func (x *Operated) GetStatus() []byte {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 var File_crier_cluster_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x1ecrier/cluster/v1/cluster.proto\x12\x10crier.cluster.v1\"\x8d\x01\n" +
+	"\x1ecrier/cluster/v1/cluster.proto\x12\x10crier.cluster.v1\"\xad\x01\n" +
 	"\bNodeMeta\x12#\n" +
 	"\ractor_address\x18\x01 \x01(\tR\factorAddress\x12!\n" +
 	"\factor_system\x18\x02 \x01(\tR\vactorSystem\x12!\n" +
 	"\fraft_address\x18\x03 \x01(\tR\vraftAddress\x12\x16\n" +
-	"\x06formed\x18\x04 \x03(\tR\x06formed\"c\n" +
+	"\x06formed\x18\x04 \x03(\tR\x06formed\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x05 \x01(\rR\n" +
+	"partitions\"c\n" +
 	"\x06Bundle\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x01 \x03(\rR\n" +
@@ -409,7 +1095,54 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\"=\n" +
 	"\aLeaders\x122\n" +
-	"\aleaders\x18\x01 \x03(\v2\x18.crier.cluster.v1.LeaderR\aleadersB<Z:github.com/crier-im/crier/proto/crier/cluster/v1;clusterv1b\x06proto3"
+	"\aleaders\x18\x01 \x03(\v2\x18.crier.cluster.v1.LeaderR\aleaders\"\b\n" +
+	"\x06Survey\"[\n" +
+	"\bSurveyed\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x125\n" +
+	"\breplicas\x18\x02 \x03(\v2\x19.crier.cluster.v1.ReplicaR\breplicas\"\xe4\x01\n" +
+	"\aReplica\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05leads\x18\x03 \x01(\bR\x05leads\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\x04R\x04last\x12/\n" +
+	"\x13configuration_index\x18\x05 \x01(\x04R\x12configurationIndex\x122\n" +
+	"\aservers\x18\x06 \x03(\v2\x18.crier.cluster.v1.ServerR\aservers\x12\x18\n" +
+	"\aapplied\x18\a \x01(\x04R\aapplied\"2\n" +
+	"\x06Server\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05votes\x18\x02 \x01(\bR\x05votes\"\xb1\x01\n" +
+	"\x04Step\x12.\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1a.crier.cluster.v1.StepKindR\x04kind\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12/\n" +
+	"\x13configuration_index\x18\x04 \x01(\x04R\x12configurationIndex\x12\x16\n" +
+	"\x06leader\x18\x05 \x01(\tR\x06leader\"\x1f\n" +
+	"\aStepped\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\"\x1d\n" +
+	"\x05Leave\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\"P\n" +
+	"\aOperate\x121\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1d.crier.cluster.v1.OperateKindR\x04kind\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"J\n" +
+	"\bOperated\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x12\n" +
+	"\x04info\x18\x02 \x01(\tR\x04info\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\fR\x06status*\xc1\x01\n" +
+	"\bStepKind\x12\x19\n" +
+	"\x15STEP_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSTEP_KIND_OPEN\x10\x01\x12\x11\n" +
+	"\rSTEP_KIND_ADD\x10\x02\x12\x15\n" +
+	"\x11STEP_KIND_PROMOTE\x10\x03\x12\x14\n" +
+	"\x10STEP_KIND_REMOVE\x10\x04\x12\x17\n" +
+	"\x13STEP_KIND_HAND_OVER\x10\x05\x12\x12\n" +
+	"\x0eSTEP_KIND_DROP\x10\x06\x12\x19\n" +
+	"\x15STEP_KIND_CONFIRM_OUT\x10\a*\x91\x01\n" +
+	"\vOperateKind\x12\x1c\n" +
+	"\x18OPERATE_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13OPERATE_KIND_STATUS\x10\x01\x12\x16\n" +
+	"\x12OPERATE_KIND_DRAIN\x10\x02\x12\x17\n" +
+	"\x13OPERATE_KIND_REMOVE\x10\x03\x12\x1a\n" +
+	"\x16OPERATE_KIND_REBALANCE\x10\x04B<Z:github.com/crier-im/crier/proto/crier/cluster/v1;clusterv1b\x06proto3"
 
 var (
 	file_crier_cluster_v1_cluster_proto_rawDescOnce sync.Once
@@ -423,23 +1156,39 @@ func file_crier_cluster_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_crier_cluster_v1_cluster_proto_rawDescData
 }
 
-var file_crier_cluster_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_crier_cluster_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_crier_cluster_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_crier_cluster_v1_cluster_proto_goTypes = []any{
-	(*NodeMeta)(nil), // 0: crier.cluster.v1.NodeMeta
-	(*Bundle)(nil),   // 1: crier.cluster.v1.Bundle
-	(*Bundled)(nil),  // 2: crier.cluster.v1.Bundled
-	(*Answer)(nil),   // 3: crier.cluster.v1.Answer
-	(*Leader)(nil),   // 4: crier.cluster.v1.Leader
-	(*Leaders)(nil),  // 5: crier.cluster.v1.Leaders
+	(StepKind)(0),    // 0: crier.cluster.v1.StepKind
+	(OperateKind)(0), // 1: crier.cluster.v1.OperateKind
+	(*NodeMeta)(nil), // 2: crier.cluster.v1.NodeMeta
+	(*Bundle)(nil),   // 3: crier.cluster.v1.Bundle
+	(*Bundled)(nil),  // 4: crier.cluster.v1.Bundled
+	(*Answer)(nil),   // 5: crier.cluster.v1.Answer
+	(*Leader)(nil),   // 6: crier.cluster.v1.Leader
+	(*Leaders)(nil),  // 7: crier.cluster.v1.Leaders
+	(*Survey)(nil),   // 8: crier.cluster.v1.Survey
+	(*Surveyed)(nil), // 9: crier.cluster.v1.Surveyed
+	(*Replica)(nil),  // 10: crier.cluster.v1.Replica
+	(*Server)(nil),   // 11: crier.cluster.v1.Server
+	(*Step)(nil),     // 12: crier.cluster.v1.Step
+	(*Stepped)(nil),  // 13: crier.cluster.v1.Stepped
+	(*Leave)(nil),    // 14: crier.cluster.v1.Leave
+	(*Operate)(nil),  // 15: crier.cluster.v1.Operate
+	(*Operated)(nil), // 16: crier.cluster.v1.Operated
 }
 var file_crier_cluster_v1_cluster_proto_depIdxs = []int32{
-	3, // 0: crier.cluster.v1.Bundled.answers:type_name -> crier.cluster.v1.Answer
-	4, // 1: crier.cluster.v1.Leaders.leaders:type_name -> crier.cluster.v1.Leader
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	5,  // 0: crier.cluster.v1.Bundled.answers:type_name -> crier.cluster.v1.Answer
+	6,  // 1: crier.cluster.v1.Leaders.leaders:type_name -> crier.cluster.v1.Leader
+	10, // 2: crier.cluster.v1.Surveyed.replicas:type_name -> crier.cluster.v1.Replica
+	11, // 3: crier.cluster.v1.Replica.servers:type_name -> crier.cluster.v1.Server
+	0,  // 4: crier.cluster.v1.Step.kind:type_name -> crier.cluster.v1.StepKind
+	1,  // 5: crier.cluster.v1.Operate.kind:type_name -> crier.cluster.v1.OperateKind
+	6,  // [6:6] is the sub-list for method output_type
+	6,  // [6:6] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_crier_cluster_v1_cluster_proto_init() }
@@ -452,13 +1201,14 @@ func file_crier_cluster_v1_cluster_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_cluster_v1_cluster_proto_rawDesc), len(file_crier_cluster_v1_cluster_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   6,
+			NumEnums:      2,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_crier_cluster_v1_cluster_proto_goTypes,
 		DependencyIndexes: file_crier_cluster_v1_cluster_proto_depIdxs,
+		EnumInfos:         file_crier_cluster_v1_cluster_proto_enumTypes,
 		MessageInfos:      file_crier_cluster_v1_cluster_proto_msgTypes,
 	}.Build()
 	File_crier_cluster_v1_cluster_proto = out.File

@@ -47,6 +47,7 @@ type Command struct {
 	//	*Command_ClaimDevice
 	//	*Command_VendorProgress
 	//	*Command_RecordOnline
+	//	*Command_PutNode
 	Body isCommand_Body `protobuf_oneof:"body"`
 	// Names the command; absent: it is done each time that it comes. The calls of a ChangeBatch have their own.
 	Id            *v1.CommandID `protobuf:"bytes,15,opt,name=id,proto3" json:"id,omitempty"`
@@ -204,6 +205,15 @@ func (x *Command) GetRecordOnline() *RecordOnline {
 	return nil
 }
 
+func (x *Command) GetPutNode() *PutNode {
+	if x != nil {
+		if x, ok := x.Body.(*Command_PutNode); ok {
+			return x.PutNode
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetId() *v1.CommandID {
 	if x != nil {
 		return x.Id
@@ -270,6 +280,11 @@ type Command_RecordOnline struct {
 	RecordOnline *RecordOnline `protobuf:"bytes,13,opt,name=record_online,json=recordOnline,proto3,oneof"`
 }
 
+type Command_PutNode struct {
+	// Add a node, or change what is decided about one; system group.
+	PutNode *PutNode `protobuf:"bytes,16,opt,name=put_node,json=putNode,proto3,oneof"`
+}
+
 func (*Command_ChangeBatch) isCommand_Body() {}
 
 func (*Command_StartCampaign) isCommand_Body() {}
@@ -291,6 +306,8 @@ func (*Command_ClaimDevice) isCommand_Body() {}
 func (*Command_VendorProgress) isCommand_Body() {}
 
 func (*Command_RecordOnline) isCommand_Body() {}
+
+func (*Command_PutNode) isCommand_Body() {}
 
 // ChangeBatch is calls of several callers, one after the other.
 type ChangeBatch struct {
@@ -1688,6 +1705,61 @@ func (x *PutApp) GetCreate() bool {
 	return false
 }
 
+// PutNode adds a node of the cluster, or changes its state.
+type PutNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// crier.NodeState.
+	State         string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutNode) Reset() {
+	*x = PutNode{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutNode) ProtoMessage() {}
+
+func (x *PutNode) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutNode.ProtoReflect.Descriptor instead.
+func (*PutNode) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PutNode) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PutNode) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
 // SetAttrNames names attribute slots.
 type SetAttrNames struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1701,7 +1773,7 @@ type SetAttrNames struct {
 
 func (x *SetAttrNames) Reset() {
 	*x = SetAttrNames{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[20]
+	mi := &file_crier_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1713,7 +1785,7 @@ func (x *SetAttrNames) String() string {
 func (*SetAttrNames) ProtoMessage() {}
 
 func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[20]
+	mi := &file_crier_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1726,7 +1798,7 @@ func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttrNames.ProtoReflect.Descriptor instead.
 func (*SetAttrNames) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetAttrNames) GetApp() uint32 {
@@ -1758,7 +1830,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[21]
+	mi := &file_crier_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1842,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[21]
+	mi := &file_crier_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1855,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Origin) GetUsed() uint64 {
@@ -1826,7 +1898,7 @@ type Meta struct {
 
 func (x *Meta) Reset() {
 	*x = Meta{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[22]
+	mi := &file_crier_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1910,7 @@ func (x *Meta) String() string {
 func (*Meta) ProtoMessage() {}
 
 func (x *Meta) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[22]
+	mi := &file_crier_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1923,7 @@ func (x *Meta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meta.ProtoReflect.Descriptor instead.
 func (*Meta) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Meta) GetIndex() uint64 {
@@ -1906,7 +1978,7 @@ type Home struct {
 
 func (x *Home) Reset() {
 	*x = Home{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[23]
+	mi := &file_crier_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +1990,7 @@ func (x *Home) String() string {
 func (*Home) ProtoMessage() {}
 
 func (x *Home) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[23]
+	mi := &file_crier_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2003,7 @@ func (x *Home) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Home.ProtoReflect.Descriptor instead.
 func (*Home) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Home) GetSeq() uint64 {
@@ -1977,7 +2049,7 @@ type Random struct {
 
 func (x *Random) Reset() {
 	*x = Random{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[24]
+	mi := &file_crier_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1989,7 +2061,7 @@ func (x *Random) String() string {
 func (*Random) ProtoMessage() {}
 
 func (x *Random) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[24]
+	mi := &file_crier_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2002,7 +2074,7 @@ func (x *Random) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Random.ProtoReflect.Descriptor instead.
 func (*Random) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Random) GetSeq() uint64 {
@@ -2030,7 +2102,7 @@ var File_crier_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\xb4\x06\n" +
+	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\xe8\x06\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12>\n" +
@@ -2045,7 +2117,8 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	" \x01(\v2\x1a.crier.log.v1.SetAttrNamesH\x00R\fsetAttrNames\x12>\n" +
 	"\fclaim_device\x18\v \x01(\v2\x19.crier.log.v1.ClaimDeviceH\x00R\vclaimDevice\x12G\n" +
 	"\x0fvendor_progress\x18\f \x01(\v2\x1c.crier.log.v1.VendorProgressH\x00R\x0evendorProgress\x12A\n" +
-	"\rrecord_online\x18\r \x01(\v2\x1a.crier.log.v1.RecordOnlineH\x00R\frecordOnline\x12)\n" +
+	"\rrecord_online\x18\r \x01(\v2\x1a.crier.log.v1.RecordOnlineH\x00R\frecordOnline\x122\n" +
+	"\bput_node\x18\x10 \x01(\v2\x15.crier.log.v1.PutNodeH\x00R\aputNode\x12)\n" +
 	"\x02id\x18\x0f \x01(\v2\x19.crier.types.v1.CommandIDR\x02idB\x06\n" +
 	"\x04body\"A\n" +
 	"\vChangeBatch\x122\n" +
@@ -2150,7 +2223,10 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x05Sweep\"2\n" +
 	"\x06PutApp\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\fR\x03app\x12\x16\n" +
-	"\x06create\x18\x02 \x01(\bR\x06create\"\x97\x01\n" +
+	"\x06create\x18\x02 \x01(\bR\x06create\"/\n" +
+	"\aPutNode\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\"\x97\x01\n" +
 	"\fSetAttrNames\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12;\n" +
 	"\x05names\x18\x02 \x03(\v2%.crier.log.v1.SetAttrNames.NamesEntryR\x05names\x1a8\n" +
@@ -2191,7 +2267,7 @@ func file_crier_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_crier_log_v1_log_proto_rawDescData
 }
 
-var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_crier_log_v1_log_proto_goTypes = []any{
 	(*Command)(nil),        // 0: crier.log.v1.Command
 	(*ChangeBatch)(nil),    // 1: crier.log.v1.ChangeBatch
@@ -2213,17 +2289,18 @@ var file_crier_log_v1_log_proto_goTypes = []any{
 	(*RecordProgress)(nil), // 17: crier.log.v1.RecordProgress
 	(*Sweep)(nil),          // 18: crier.log.v1.Sweep
 	(*PutApp)(nil),         // 19: crier.log.v1.PutApp
-	(*SetAttrNames)(nil),   // 20: crier.log.v1.SetAttrNames
-	(*Origin)(nil),         // 21: crier.log.v1.Origin
-	(*Meta)(nil),           // 22: crier.log.v1.Meta
-	(*Home)(nil),           // 23: crier.log.v1.Home
-	(*Random)(nil),         // 24: crier.log.v1.Random
-	nil,                    // 25: crier.log.v1.Funnel.FailedEntry
-	nil,                    // 26: crier.log.v1.SetAttrNames.NamesEntry
-	(*v1.CommandID)(nil),   // 27: crier.types.v1.CommandID
-	(*v1.Change)(nil),      // 28: crier.types.v1.Change
-	(*v1.Campaign)(nil),    // 29: crier.types.v1.Campaign
-	(*v1.Report)(nil),      // 30: crier.types.v1.Report
+	(*PutNode)(nil),        // 20: crier.log.v1.PutNode
+	(*SetAttrNames)(nil),   // 21: crier.log.v1.SetAttrNames
+	(*Origin)(nil),         // 22: crier.log.v1.Origin
+	(*Meta)(nil),           // 23: crier.log.v1.Meta
+	(*Home)(nil),           // 24: crier.log.v1.Home
+	(*Random)(nil),         // 25: crier.log.v1.Random
+	nil,                    // 26: crier.log.v1.Funnel.FailedEntry
+	nil,                    // 27: crier.log.v1.SetAttrNames.NamesEntry
+	(*v1.CommandID)(nil),   // 28: crier.types.v1.CommandID
+	(*v1.Change)(nil),      // 29: crier.types.v1.Change
+	(*v1.Campaign)(nil),    // 30: crier.types.v1.Campaign
+	(*v1.Report)(nil),      // 31: crier.types.v1.Report
 }
 var file_crier_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: crier.log.v1.Command.change_batch:type_name -> crier.log.v1.ChangeBatch
@@ -2233,32 +2310,33 @@ var file_crier_log_v1_log_proto_depIdxs = []int32{
 	17, // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
 	18, // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
 	19, // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
-	20, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
+	21, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
 	5,  // 8: crier.log.v1.Command.claim_device:type_name -> crier.log.v1.ClaimDevice
 	6,  // 9: crier.log.v1.Command.vendor_progress:type_name -> crier.log.v1.VendorProgress
 	11, // 10: crier.log.v1.Command.record_online:type_name -> crier.log.v1.RecordOnline
-	27, // 11: crier.log.v1.Command.id:type_name -> crier.types.v1.CommandID
-	2,  // 12: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
-	28, // 13: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
-	27, // 14: crier.log.v1.ChangeAccounts.id:type_name -> crier.types.v1.CommandID
-	29, // 15: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	8,  // 16: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
-	9,  // 17: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
-	28, // 18: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
-	7,  // 19: crier.log.v1.VendorProgress.groups:type_name -> crier.log.v1.AttemptGroup
-	9,  // 20: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
-	7,  // 21: crier.log.v1.Attempts.groups:type_name -> crier.log.v1.AttemptGroup
-	12, // 22: crier.log.v1.RecordOnline.places:type_name -> crier.log.v1.Place
-	12, // 23: crier.log.v1.Places.places:type_name -> crier.log.v1.Place
-	25, // 24: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
-	29, // 25: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
-	30, // 26: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
-	26, // 27: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	20, // 11: crier.log.v1.Command.put_node:type_name -> crier.log.v1.PutNode
+	28, // 12: crier.log.v1.Command.id:type_name -> crier.types.v1.CommandID
+	2,  // 13: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
+	29, // 14: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
+	28, // 15: crier.log.v1.ChangeAccounts.id:type_name -> crier.types.v1.CommandID
+	30, // 16: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	8,  // 17: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
+	9,  // 18: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
+	29, // 19: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
+	7,  // 20: crier.log.v1.VendorProgress.groups:type_name -> crier.log.v1.AttemptGroup
+	9,  // 21: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
+	7,  // 22: crier.log.v1.Attempts.groups:type_name -> crier.log.v1.AttemptGroup
+	12, // 23: crier.log.v1.RecordOnline.places:type_name -> crier.log.v1.Place
+	12, // 24: crier.log.v1.Places.places:type_name -> crier.log.v1.Place
+	26, // 25: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
+	30, // 26: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
+	31, // 27: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
+	27, // 28: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_crier_log_v1_log_proto_init() }
@@ -2278,6 +2356,7 @@ func file_crier_log_v1_log_proto_init() {
 		(*Command_ClaimDevice)(nil),
 		(*Command_VendorProgress)(nil),
 		(*Command_RecordOnline)(nil),
+		(*Command_PutNode)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2285,7 +2364,7 @@ func file_crier_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_log_v1_log_proto_rawDesc), len(file_crier_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

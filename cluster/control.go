@@ -1,0 +1,182 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/hashicorp/raft"
+
+	"github.com/crier-im/crier"
+	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
+)
+
+const (
+	// controlName is the actor of every node that tells of its replicas, and takes the steps of moves.
+	controlName = "control"
+	// controlTimeout bounds one question to a node, or one step.
+	controlTimeout = 10 * time.Second
+)
+
+var (
+	errNotCoordinator = errors.New("this node does not lead the system group")
+	// ErrRemoved is why a node ends that an operator has removed from the cluster.
+	ErrRemoved = errors.New("this node was removed from the cluster, and its id does not come back: start it on an empty data directory to join as a new one")
+)
+
+// control is the actor. What takes time runs beside it.
+type control struct {
+	node    *Node
+	running sync.WaitGroup
+	ctx     context.Context // of what runs
+	cancel  context.CancelFunc
+}
+
+func newControl(n *Node) *control {
+	c := &control{node: n}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// Receive takes one message.
+func (c *control) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *actor.Stopping:
+		c.cancel()
+		c.running.Wait()
+	case *clusterv1.Survey:
+		ctx.Respond(c.node.survey())
+	case *clusterv1.Step:
+		c.beside(ctx, func(call context.Context) any {
+			answer := new(clusterv1.Stepped)
+			if err := c.node.takeStep(call, m); err != nil {
+				answer.Error = err.Error()
+			}
+			return answer
+		})
+	case *clusterv1.Leave:
+		c.node.leave(crier.NodeState(m.GetState()))
+		ctx.Respond(new(clusterv1.Stepped))
+	case *clusterv1.Operate:
+		c.beside(ctx, func(call context.Context) any { return c.node.operated(call, m) })
+	}
+}
+
+// beside runs a call beside the actor, and answers with its result.
+func (c *control) beside(ctx actor.Context, call func(context.Context) any) {
+	sender, root := ctx.Sender(), ctx.ActorSystem().Root
+	c.running.Go(func() {
+		bounded, cancel := context.WithTimeout(c.ctx, controlTimeout)
+		defer cancel()
+		root.Send(sender, call(bounded))
+	})
+}
+
+// survey tells of this node's replicas.
+func (n *Node) survey() *clusterv1.Surveyed {
+	s := &clusterv1.Surveyed{Version: n.cfg.Version}
+	for _, g := range n.open() {
+		s.Replicas = append(s.Replicas, g.report())
+	}
+	return s
+}
+
+// takeStep takes a step of a move that this node can take.
+func (n *Node) takeStep(ctx context.Context, s *clusterv1.Step) error {
+	p := crier.PartitionID(s.GetPartition())
+	if p != crier.SystemPartition && int(p) >= n.cfg.Partitions {
+		return fmt.Errorf("there is no partition %s", p)
+	}
+	select {
+	case <-n.belongs:
+	default:
+		return errors.New("the node is starting")
+	}
+	switch s.GetKind() {
+	case clusterv1.StepKind_STEP_KIND_OPEN:
+		return n.openGroup(p, raft.Configuration{})
+	case clusterv1.StepKind_STEP_KIND_DROP:
+		return n.dropGroup(ctx, p, s.GetLeader())
+	}
+	g := n.Group(p)
+	if g == nil {
+		return fmt.Errorf("partition %s is not open here", p)
+	}
+	if s.GetKind() == clusterv1.StepKind_STEP_KIND_CONFIRM_OUT {
+		return g.confirmOut(s.GetNode())
+	}
+	return g.change(s)
+}
+
+// takeStepAt has a node take a step.
+func (n *Node) takeStepAt(ctx context.Context, node string, s *clusterv1.Step) error {
+	answer, err := n.askControl(ctx, node, s)
+	if err != nil {
+		return err
+	}
+	if a, ok := answer.(*clusterv1.Stepped); !ok || a.GetError() != "" {
+		return errors.New(a.GetError())
+	}
+	return nil
+}
+
+// askControl asks the control actor of a node.
+func (n *Node) askControl(ctx context.Context, node string, msg any) (any, error) {
+	m, ok := n.gossip.member(node)
+	if !ok {
+		return nil, fmt.Errorf("node %s is not there", node)
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(controlTimeout)
+	}
+	timeout := time.Until(deadline)
+	if err := ctx.Err(); err != nil || timeout <= 0 {
+		return nil, errors.Join(err, context.DeadlineExceeded)
+	}
+	future := n.system.Root.RequestFuture(actor.NewPID(m.ActorAddress, controlName), msg, timeout)
+	type result struct {
+		answer any
+		err    error
+	}
+	came := make(chan result, 1)
+	n.asking.Go(func() { // ends with the answer or the timeout; a future can't be given up
+		answer, err := future.Result()
+		came <- result{answer, err}
+	})
+	select {
+	case r := <-came:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// leave ends this node's part in the cluster.
+func (n *Node) leave(state crier.NodeState) {
+	n.leaving.Do(func() {
+		if state == crier.NodeDrained {
+			n.log.Info("this node is drained and leaves the cluster; its data directory is of no more use")
+		} else {
+			n.leftErr = ErrRemoved
+		}
+		close(n.left)
+	})
+}
+
+// Left is closed when the node has left the cluster for ever, and is to be stopped; LeftErr tells why.
+func (n *Node) Left() <-chan struct{} { return n.left }
+
+// LeftErr returns nil for a node that was drained, and ErrRemoved for one that was given up. It is for after Left.
+func (n *Node) LeftErr() error { return n.leftErr }
+
+// leaderOf returns the node that leads a group, "" while none is known.
+func (n *Node) leaderOf(p crier.PartitionID) string {
+	if n.localPID(p) != nil {
+		return n.cfg.NodeID
+	}
+	return n.table.leader(p).node
+}

@@ -1,0 +1,53 @@
+package operator
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/crier-im/crier"
+)
+
+// Cluster is what the operator's API needs of the cluster. Errors carry crier.CodeBadParameter and say what is wrong with the node, or
+// crier.CodeTimeout where nobody leads the system group.
+type Cluster interface {
+	// Status tells what the cluster looks like to its coordinator.
+	Status(ctx context.Context) (*crier.ClusterStatus, error)
+	// Drain begins to move everything off a node.
+	Drain(ctx context.Context, node string) error
+	// Remove gives up a dead node.
+	Remove(ctx context.Context, node string) error
+	// Rebalance evens out at once who leads what.
+	Rebalance(ctx context.Context) error
+}
+
+func (a *API) clusterStatus(c *gin.Context) {
+	status, err := a.cluster.Status(c.Request.Context())
+	if err != nil {
+		fail(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, status)
+}
+
+func (a *API) drainNode(c *gin.Context) {
+	answerBegun(c, a.cluster.Drain(c.Request.Context(), c.Param("node")))
+}
+
+func (a *API) removeNode(c *gin.Context) {
+	answerBegun(c, a.cluster.Remove(c.Request.Context(), c.Param("node")))
+}
+
+func (a *API) rebalance(c *gin.Context) {
+	answerBegun(c, a.cluster.Rebalance(c.Request.Context()))
+}
+
+// answerBegun answers that something has begun, which the status shows.
+func answerBegun(c *gin.Context, err error) {
+	if err != nil {
+		fail(c, err)
+		return
+	}
+	c.JSON(http.StatusAccepted, gin.H{})
+}
