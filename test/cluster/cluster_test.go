@@ -5,6 +5,7 @@ package cluster_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,6 +43,7 @@ type node struct {
 	t       *testing.T
 	args    []string
 	bin     string
+	dir     string
 	address string
 	log     bytes.Buffer // of all lives
 	process *exec.Cmd
@@ -125,14 +127,17 @@ func (n *node) signal(sig syscall.Signal) {
 	}
 }
 
-// cluster is three nodes and an app.
+// cluster is nodes, three at first, and an app.
 type cluster struct {
-	t     *testing.T
-	nodes []*node
-	key   string
+	t          *testing.T
+	bin, certs string
+	gossip     []string // addresses of the nodes that formed it
+	nodes      []*node
+	key        string
+	front      string // where receivers connect; empty: each to a node of its own
 }
 
-func start(t *testing.T) *cluster {
+func start(t *testing.T, more ...string) *cluster {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "crier")
 	build := slices.Concat([]string{"build", "-o", bin}, buildArgs(t), []string{"github.com/crier-im/crier/cmd/crier"})
@@ -145,18 +150,11 @@ func start(t *testing.T) *cluster {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	c := &cluster{t: t}
+	c := &cluster{t: t, bin: bin, certs: certs}
 	at := freeAddresses(t, 4*nodes)
-	gossip := at[:nodes]
+	c.gossip = at[:nodes]
 	for i := range nodes {
-		c.nodes = append(c.nodes, &node{t: t, bin: bin, address: at[nodes+i], args: []string{
-			"serve", "--data-dir", t.TempDir(), "--http-listen", at[nodes+i], "--cluster-gossip-listen", gossip[i],
-			"--cluster-raft-listen", at[2*nodes+i], "--cluster-actor-listen", at[3*nodes+i], "--cluster-partitions", "16",
-			"--cluster-bootstrap-expect", fmt.Sprint(nodes), "--cluster-join", strings.Join(gossip, ","),
-			"--cluster-tls-ca", filepath.Join(certs, "ca.crt"), "--cluster-tls-cert", filepath.Join(certs, "crier-node.crt"),
-			"--cluster-tls-key", filepath.Join(certs, "crier-node.key"), "--cluster-gossip-key", strings.Repeat("c0ffee42", 8),
-			"--operator-token", token, "--storage-min-free-disk", "1", "--log-level", "info",
-		}})
+		c.add(nodes, [4]string{at[i], at[nodes+i], at[2*nodes+i], at[3*nodes+i]}, more...)
 	}
 	t.Cleanup(func() {
 		for i, n := range c.nodes {
@@ -174,6 +172,22 @@ func start(t *testing.T) *cluster {
 	}
 	c.createApp()
 	return c
+}
+
+// add makes one more node, that is not launched yet, with its addresses (of gossip, HTTP, raft and actors) and more settings.
+func (c *cluster) add(expect int, at [4]string, more ...string) *node {
+	c.t.Helper()
+	dir := c.t.TempDir()
+	n := &node{t: c.t, bin: c.bin, address: at[1], dir: dir, args: append([]string{
+		"serve", "--data-dir", dir, "--http-listen", at[1], "--cluster-gossip-listen", at[0],
+		"--cluster-raft-listen", at[2], "--cluster-actor-listen", at[3], "--cluster-partitions", "16",
+		"--cluster-bootstrap-expect", fmt.Sprint(expect), "--cluster-join", strings.Join(c.gossip, ","),
+		"--cluster-tls-ca", filepath.Join(c.certs, "ca.crt"), "--cluster-tls-cert", filepath.Join(c.certs, "crier-node.crt"),
+		"--cluster-tls-key", filepath.Join(c.certs, "crier-node.key"), "--cluster-gossip-key", strings.Repeat("c0ffee42", 8),
+		"--operator-token", token, "--storage-min-free-disk", "1", "--log-level", "info",
+	}, more...)}
+	c.nodes = append(c.nodes, n)
+	return n
 }
 
 func (c *cluster) createApp() {
@@ -232,7 +246,7 @@ func (c *cluster) any(what string, f func(*client.Client) error) {
 	c.t.Helper()
 	var last error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if i := rand.IntN(nodes); c.nodes[i].alive.Load() {
+		if i := rand.IntN(len(c.nodes)); c.nodes[i].alive.Load() {
 			if last = f(c.client(i)); last == nil {
 				return
 			}
@@ -252,7 +266,7 @@ type receiver struct {
 func (c *cluster) listen(ctx context.Context, wg *sync.WaitGroup, i int) *receiver {
 	r := new(receiver)
 	cfg := client.ListenConfig{
-		URL: "http://" + c.nodes[i%nodes].address, SDKAppID: appID, UserID: name(i), UserSig: client.SecretKey(c.key),
+		URL: cmp.Or(c.front, "http://"+c.nodes[i%nodes].address), SDKAppID: appID, UserID: name(i), UserSig: client.SecretKey(c.key),
 		OnMessage: func(_ context.Context, m *client.Message) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -336,6 +350,21 @@ func TestARollingRestart(t *testing.T) {
 func underLoad(t *testing.T, disturb func(*node)) {
 	t.Helper()
 	c := start(t)
+	c.underLoad(func() {
+		for i, n := range c.nodes {
+			time.Sleep(2 * time.Second) // of load
+			began := time.Now()
+			disturb(n)
+			t.Logf("node %d was away for %v", i, time.Since(began).Round(time.Millisecond))
+		}
+		time.Sleep(2 * time.Second)
+	})
+}
+
+// underLoad does something while accounts are changed and pushes sent, and checks what is there then.
+func (c *cluster) underLoad(disturb func()) {
+	t := c.t
+	t.Helper()
 	c.prepare()
 	for from := 0; from < accounts; from += 100 {
 		var users []crier.UserID
@@ -359,13 +388,7 @@ func underLoad(t *testing.T, disturb func(*node)) {
 		hands.Go(func() { c.write(loading, l, w) })
 	}
 	hands.Go(func() { c.push(loading, l) })
-	for i, n := range c.nodes {
-		time.Sleep(2 * time.Second) // of load
-		began := time.Now()
-		disturb(n)
-		t.Logf("node %d was away for %v", i, time.Since(began).Round(time.Millisecond))
-	}
-	time.Sleep(2 * time.Second)
+	disturb()
 	enough()
 	hands.Wait()
 	c.check(l, receivers)
@@ -376,7 +399,10 @@ func underLoad(t *testing.T, disturb func(*node)) {
 // check holds what was acknowledged against what is there.
 func (c *cluster) check(l *load, receivers []*receiver) {
 	c.t.Helper()
-	for i := range nodes {
+	for i, n := range c.nodes {
+		if !n.alive.Load() {
+			continue
+		}
 		for u, want := range l.counts {
 			attrs, err := c.client(i).Attrs(c.t.Context(), u)
 			if err != nil {
@@ -388,8 +414,9 @@ func (c *cluster) check(l *load, receivers []*receiver) {
 		}
 	}
 	eventually(c.t, "every push is done, for everybody", func() error {
+		some := slices.IndexFunc(c.nodes, func(n *node) bool { return n.alive.Load() })
 		for from := 0; from < len(l.tasks); from += crier.MaxReportTasks {
-			reports, err := c.client(0).Report(c.t.Context(), l.tasks[from:min(from+crier.MaxReportTasks, len(l.tasks))]...)
+			reports, err := c.client(some).Report(c.t.Context(), l.tasks[from:min(from+crier.MaxReportTasks, len(l.tasks))]...)
 			if err != nil {
 				return err
 			}
