@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -157,13 +158,6 @@ func (n *Node) openActors() error {
 	if err != nil {
 		return fmt.Errorf("actor address: %w", err)
 	}
-	probe, err := net.Listen("tcp", n.cfg.ActorListen) // protoactor panics where it can't listen
-	if err != nil {
-		return fmt.Errorf("listen for actors: %w", err)
-	}
-	if err := probe.Close(); err != nil {
-		return err
-	}
 	n.system = newSystem(n.cfg.Logger)
 	n.system.EventStream.Subscribe(n.links.onEvent)
 	n.provider = &provider{started: make(chan struct{})}
@@ -181,9 +175,28 @@ func (n *Node) openActors() error {
 	if n.control, err = n.system.Root.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return newControl(n) }), controlName); err != nil {
 		return fmt.Errorf("start the control actor: %w", err)
 	}
-	n.watchers.Go(n.cluster.StartMember) // sleeps a second after it has started
-	<-n.provider.started
-	return nil
+	failed := make(chan error, 1)
+	n.watchers.Go(func() {
+		defer func() {
+			p := recover()
+			err, ok := p.(error)
+			switch {
+			case p == nil:
+			case ok && strings.HasPrefix(err.Error(), "failed to listen"): // protoactor panics; to try before would let others connect to what ends at once
+				failed <- fmt.Errorf("listen for actors: %w", err)
+			default:
+				panic(p)
+			}
+		}()
+		n.cluster.StartMember() // sleeps a second after it has started
+	})
+	select {
+	case <-n.provider.started:
+		return nil
+	case err := <-failed:
+		n.cluster = nil // nothing of it has started
+		return err
+	}
 }
 
 // newSystem makes the actor system of one life of a node. A process id is of that life only: protoactor numbers them from 1 in each, and

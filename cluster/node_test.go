@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,21 @@ func TestConfigNamesTheField(t *testing.T) {
 		if _, err := cluster.Open(t.Context(), cfg, clustertest.NewStorage(), clustertest.Host{}); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: got %v", field, err)
 		}
+	}
+}
+
+func TestAddressOfActorsIsTaken(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cfg := config(1)
+	cfg.ActorListen = l.Addr().String()
+	_, err = cluster.Open(t.Context(), cfg, clustertest.NewStorage(), clustertest.Host{})
+	if err == nil || !strings.Contains(err.Error(), "listen for actors") || !strings.Contains(err.Error(), cfg.ActorListen) {
+		t.Errorf("got %v", err)
 	}
 }
 
