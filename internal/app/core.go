@@ -47,10 +47,30 @@ func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config,
 		return nil, err
 	}
 	core.Service = actors.NewService(c.NodeID, core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), call, h.metrics, log)
-	if err := core.Service.WaitForSystem(ctx); err != nil {
+	if err := core.waitForSystem(ctx); err != nil {
 		return nil, err
 	}
 	return core, nil
+}
+
+// waitForSystem waits until the node knows the apps, or has left the cluster, which tells it nothing more.
+func (c *Core) waitForSystem(ctx context.Context) error {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with the wait
+		select {
+		case <-c.Cluster.Left():
+			cancel()
+		case <-waiting.Done():
+		}
+	}()
+	err := c.Service.WaitForSystem(waiting)
+	select {
+	case <-c.Cluster.Left():
+		return c.Cluster.LeftErr()
+	default:
+		return err
+	}
 }
 
 // Close stops the node and closes the data directory.

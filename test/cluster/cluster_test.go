@@ -154,7 +154,7 @@ func start(t *testing.T, more ...string) *cluster {
 	at := freeAddresses(t, 4*nodes)
 	c.gossip = at[:nodes]
 	for i := range nodes {
-		c.add(nodes, [4]string{at[i], at[nodes+i], at[2*nodes+i], at[3*nodes+i]}, more...)
+		c.configure(c.place(), nodes, [4]string{at[i], at[nodes+i], at[2*nodes+i], at[3*nodes+i]}, more...)
 	}
 	t.Cleanup(func() {
 		for i, n := range c.nodes {
@@ -174,20 +174,24 @@ func start(t *testing.T, more ...string) *cluster {
 	return c
 }
 
-// add makes one more node, that is not launched yet, with its addresses (of gossip, HTTP, raft and actors) and more settings.
-func (c *cluster) add(expect int, at [4]string, more ...string) *node {
-	c.t.Helper()
-	dir := c.t.TempDir()
-	n := &node{t: c.t, bin: c.bin, address: at[1], dir: dir, args: append([]string{
-		"serve", "--data-dir", dir, "--http-listen", at[1], "--cluster-gossip-listen", at[0],
+// place makes room for one more node, before there is load: it has no addresses yet.
+func (c *cluster) place() *node {
+	n := &node{t: c.t, bin: c.bin, dir: c.t.TempDir()}
+	c.nodes = append(c.nodes, n)
+	return n
+}
+
+// configure gives a node its addresses (of gossip, HTTP, raft and actors), shortly before it is launched: others take what is free for long.
+func (c *cluster) configure(n *node, expect int, at [4]string, more ...string) {
+	n.address = at[1]
+	n.args = append([]string{
+		"serve", "--data-dir", n.dir, "--http-listen", at[1], "--cluster-gossip-listen", at[0],
 		"--cluster-raft-listen", at[2], "--cluster-actor-listen", at[3], "--cluster-partitions", "16",
 		"--cluster-bootstrap-expect", fmt.Sprint(expect), "--cluster-join", strings.Join(c.gossip, ","),
 		"--cluster-tls-ca", filepath.Join(c.certs, "ca.crt"), "--cluster-tls-cert", filepath.Join(c.certs, "crier-node.crt"),
 		"--cluster-tls-key", filepath.Join(c.certs, "crier-node.key"), "--cluster-gossip-key", strings.Repeat("c0ffee42", 8),
 		"--operator-token", token, "--storage-min-free-disk", "1", "--log-level", "info",
-	}, more...)}
-	c.nodes = append(c.nodes, n)
-	return n
+	}, more...)
 }
 
 func (c *cluster) createApp() {

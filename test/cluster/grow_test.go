@@ -73,26 +73,24 @@ func (c *cluster) settle(what string) {
 // waitExit waits until the process has ended by itself, and returns what it ended with.
 func (n *node) waitExit() error {
 	n.t.Helper()
-	ended := make(chan error, 1)
-	go func() { ended <- n.process.Wait() }()
-	select {
-	case err := <-ended:
-		n.alive.Store(false)
-		n.process = nil
-		return err
-	case <-time.After(2 * patience):
-		n.t.Fatal("the process has not ended")
-		return nil
-	}
+	late := time.AfterFunc(2*patience, func() {
+		n.t.Error("the process has not ended")
+		_ = n.process.Process.Kill()
+	})
+	defer late.Stop()
+	err := n.process.Wait()
+	n.alive.Store(false)
+	n.process = nil
+	return err
 }
 
 // Nodes join, are drained, die and are given up under load. Nothing acknowledged is lost, and every push reaches everybody once.
 func TestNodesComeAndGo(t *testing.T) {
 	c := start(t)
 	c.front = c.balancer()
-	fourth := c.add(1, [4]string(freeAddresses(t, 4)))
-	fifth := c.add(1, [4]string(freeAddresses(t, 4)))
+	fourth, fifth := c.place(), c.place()
 	join := func(n *node) {
+		c.configure(n, 1, [4]string(freeAddresses(t, 4)))
 		n.launch()
 		n.waitReady()
 	}
@@ -136,9 +134,10 @@ func TestNodesComeAndGo(t *testing.T) {
 func TestKillsInTheMiddleOfMoves(t *testing.T) {
 	c := start(t, "--cluster-moves-at-once", "1")
 	c.front = c.balancer()
-	fourth := c.add(1, [4]string(freeAddresses(t, 4)), "--cluster-moves-at-once", "1")
+	fourth := c.place()
 	c.underLoad(func() {
 		time.Sleep(time.Second) // of load
+		c.configure(fourth, 1, [4]string(freeAddresses(t, 4)), "--cluster-moves-at-once", "1")
 		fourth.launch()
 		fourth.waitReady()
 		var coordinator *node
