@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"net"
 	"strconv"
 	"sync"
@@ -19,7 +20,8 @@ var kinds = []string{crier.KindPartition, crier.KindUser, crier.KindApp, crier.K
 type provider struct {
 	mu      sync.Mutex
 	list    *cluster.MemberList
-	started chan struct{} // closed once protoactor listens
+	ids     map[string]string // of the members that protoactor was told of, by the address of their actors
+	started chan struct{}     // closed once protoactor listens
 }
 
 // StartMember is protoactor's: it comes when the actor system listens.
@@ -44,16 +46,26 @@ func (p *provider) update(members []Member) {
 	if p.list == nil {
 		return
 	}
-	var all cluster.Members
+	p.list.UpdateClusterTopology(p.members(members))
+}
+
+// members returns the members as protoactor knows them. For protoactor a new id is another member: it ends the connection to the address of
+// the old one, and with it what was on its way to the new. The connection to a node that came back before its death was noticed
+// has broken by itself, and the node keeps its id. One that was gone gets a new one: protoactor blocks the old.
+func (p *provider) members(members []Member) (all cluster.Members) {
+	ids := make(map[string]string, len(members))
 	for _, m := range members {
 		host, port, err := net.SplitHostPort(m.ActorAddress)
 		number, errPort := strconv.ParseInt(port, 10, 32)
 		if err != nil || errPort != nil {
 			continue
 		}
-		all = append(all, &cluster.Member{Host: host, Port: int32(number), Id: m.ActorSystem, Kinds: kinds})
+		id := cmp.Or(p.ids[m.ActorAddress], m.ActorSystem)
+		ids[m.ActorAddress] = id
+		all = append(all, &cluster.Member{Host: host, Port: int32(number), Id: id, Kinds: kinds})
 	}
-	p.list.UpdateClusterTopology(all)
+	p.ids = ids
+	return all
 }
 
 // lookup finds a virtual actor: placement is leadership, so there is nothing to

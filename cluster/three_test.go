@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"slices"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/crier-im/crier/cluster"
 	"github.com/crier-im/crier/cluster/clustertest"
 	"github.com/crier-im/crier/cluster/transport/transporttest"
+	"github.com/crier-im/crier/internal/freeport"
 )
 
 // trio is nodes in one process, three at first. A node that was stopped keeps its storage.
@@ -67,16 +67,13 @@ func newNodes(t testing.TB, n, partitions int, change ...func(*cluster.Config)) 
 // add makes the configuration of one more node, which is not started yet.
 func (c *trio) add(expect, partitions int, join ...string) int {
 	c.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
-		c.t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
 		c.t.Fatal(err)
 	}
 	i := len(c.configs)
 	c.configs = append(c.configs, cluster.Config{
-		NodeID: fmt.Sprint("node-", i), Partitions: partitions, Expect: expect, GossipListen: l.Addr().String(), Join: join,
+		NodeID: fmt.Sprint("node-", i), Partitions: partitions, Expect: expect, GossipListen: address, Join: join,
 		Grace: time.Hour, BalanceAfter: time.Second, Dial: c.faults.Dialer(fmt.Sprint("node-", i)), Codec: clustertest.Codec{}, Logger: c.logger(i),
 	})
 	c.stores, c.nodes = append(c.stores, clustertest.NewStorage()), append(c.nodes, nil)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"testing"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/crier-im/crier/actors/actorstest"
 	"github.com/crier-im/crier/cluster"
 	"github.com/crier-im/crier/internal/app"
+	"github.com/crier-im/crier/internal/freeport"
 	"github.com/crier-im/crier/persistence"
 )
 
@@ -34,12 +34,11 @@ func openNode(t *testing.T, gossip string, join ...string) *app.Core {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 func settled(t *testing.T, c *app.Core, replicas int) {

@@ -23,6 +23,7 @@ import (
 	"github.com/crier-im/crier/client"
 	"github.com/crier-im/crier/http/gateway"
 	"github.com/crier-im/crier/http/gateway/frame"
+	"github.com/crier-im/crier/internal/freeport"
 	"github.com/crier-im/crier/usersig"
 )
 
@@ -119,7 +120,7 @@ func importDevices(ctx context.Context, c *client.Client, n int) error {
 
 // measureBare times the bare library's prepared frame.
 func measureBare(ctx context.Context, cfg Config) (time.Duration, error) {
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return 0, err
 	}

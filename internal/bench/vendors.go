@@ -19,6 +19,7 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
+	"github.com/crier-im/crier/internal/freeport"
 	"github.com/crier-im/crier/vendors"
 	"github.com/crier-im/crier/vendors/apns"
 )
@@ -55,11 +56,11 @@ type simulator struct {
 
 // startSimulator starts one on a directory below cfg.Dir.
 func startSimulator(cfg Config) (*simulator, error) {
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
-	page, err := freeAddress()
+	page, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
+	"github.com/crier-im/crier/internal/freeport"
 	"github.com/crier-im/crier/persistence"
 )
 
@@ -44,11 +44,11 @@ type node struct {
 
 // startNode starts a server process on a directory below cfg.Dir, with more flags.
 func startNode(cfg Config, dir string, flags ...string) (*node, error) {
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
-	admin, err := freeAddress()
+	admin, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
@@ -83,14 +83,6 @@ func startNode(cfg Config, dir string, flags ...string) (*node, error) {
 	}
 	stop()
 	return nil, fmt.Errorf("the server was not ready within %v", startWait)
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // heap returns the bytes that the server's heap holds after a collection.

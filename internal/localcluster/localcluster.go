@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/crier-im/crier/internal/freeport"
 )
 
 const (
@@ -46,7 +47,7 @@ type Node struct {
 
 // Start starts the nodes and waits until each serves. What was started ends with Close, also after an error.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
-	at, err := freeAddresses(4 * cfg.Nodes)
+	at, err := freeport.Addresses(4 * cfg.Nodes)
 	if err != nil {
 		return nil, err
 	}
@@ -71,19 +72,6 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 		}
 	}
 	return c, nil
-}
-
-// freeAddresses returns addresses of loopback that nobody listens on now.
-func freeAddresses(n int) (all []string, err error) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		all = append(all, l.Addr().String())
-	}
-	return all, nil
 }
 
 // Start starts the process. It does not wait until it serves.

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -26,6 +25,7 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
+	"github.com/crier-im/crier/internal/freeport"
 )
 
 const (
@@ -50,15 +50,11 @@ type node struct {
 	alive   atomic.Bool
 }
 
-func freeAddresses(t *testing.T, n int) (all []string) {
+func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		all = append(all, l.Addr().String())
+	all, err := freeport.Addresses(n)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
+	"github.com/crier-im/crier/internal/freeport"
 )
 
 // patience bounds every wait; nothing here depends on how long one takes.
@@ -92,12 +92,11 @@ func newNode(t *testing.T, dir string, minFree int) *node {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeport.Address()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // launch starts the process and does not wait for it.
