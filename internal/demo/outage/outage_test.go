@@ -1,13 +1,9 @@
 package outage
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"fmt"
 	"io"
 	"net"
-	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,33 +11,7 @@ import (
 	"time"
 
 	"github.com/crier-im/crier"
-	"github.com/crier-im/crier/internal/demo"
 )
-
-// operator calls the operator's API of a node.
-func operator(url string) demo.Operator {
-	return func(ctx context.Context, method, path string, in, out any) error {
-		body, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		r, err := http.NewRequestWithContext(ctx, method, url+path, bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		r.Header.Set("Authorization", "Bearer a-token-of-the-test")
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode >= 300 {
-			return fmt.Errorf("%s %s: %s, %w", path, resp.Status, text, err)
-		}
-		return json.Unmarshal(text, out)
-	}
-}
 
 // Three real processes, one killed in the middle of a push: everybody gets everything once.
 func TestStory(t *testing.T) {
@@ -51,10 +21,11 @@ func TestStory(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", bin, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	var out bytes.Buffer
-	err := Run(t.Context(), Config{Binary: bin, Dir: dir, Token: "a-token-of-the-test", Operator: operator, Out: &out})
-	if err != nil || !strings.Contains(out.String(), "Nobody missed a push") {
-		t.Errorf("%v\n%s", err, &out)
+	cmd := exec.Command(bin, "demo", "--cluster")
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "Nobody missed a push") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
