@@ -66,6 +66,7 @@ type Delivery struct {
 	Notification Notification
 	Kept         bool      // to be acknowledged; comes again until it is
 	Expires      time.Time // zero unless Kept
+	FromMailbox  bool      // read from the mailbox; else it comes as the campaign does
 }
 
 // NewDelivery returns what receivers get of a campaign.

@@ -35,22 +35,6 @@ func sendings(e *crier.Explanation) (told []string) {
 	return told
 }
 
-// userActors returns how many accounts have an actor.
-func userActors(t testing.TB, n *actorstest.Node) int {
-	t.Helper()
-	families, err := n.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == "crier_user_actors" {
-			return int(f.GetMetric()[0].GetGauge().GetValue())
-		}
-	}
-	t.Fatal("there is no such metric")
-	return 0
-}
-
 // Where an account was connected, what it was sent there and what it acknowledged; and what of it outlives the sessions, the
 // account's actor, and the leader.
 func TestExplainTellsOfConnections(t *testing.T) {

@@ -129,7 +129,8 @@ func (s *session) onDelivery(d *crier.Delivery) {
 		s.conn.Deliver(d)
 		if d.Kept {
 			s.unacked = append(s.unacked, d.Seq)
-		} else {
+		}
+		if !d.FromMailbox {
 			s.metrics.latency.Observe(time.Since(d.Accepted).Seconds())
 		}
 	}

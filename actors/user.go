@@ -252,7 +252,9 @@ func (u *user) catchUp(ctx actor.Context, s *userSession) {
 		for _, c := range page {
 			u.sendWaiting(ctx, s, c.Seq)
 			if c.Expires().After(time.Now()) {
-				u.send(ctx, s, crier.NewDelivery(c, u.language()), fromMailbox)
+				d := crier.NewDelivery(c, u.language())
+				d.FromMailbox = true
+				u.send(ctx, s, d)
 			}
 			s.cursor = max(s.cursor, c.Seq)
 		}
@@ -281,21 +283,22 @@ func (u *user) sendWaiting(ctx actor.Context, s *userSession, before uint64) {
 		d := s.waiting[0]
 		s.waiting = s.waiting[1:]
 		if d.Seq > s.cursor {
-			u.send(ctx, s, d, fromLive)
+			u.send(ctx, s, d)
 		}
 	}
 }
 
 // send hands one message to a session, and moves its cursor.
-func (u *user) send(ctx actor.Context, s *userSession, d *crier.Delivery, from string) {
+func (u *user) send(ctx actor.Context, s *userSession, d *crier.Delivery) {
 	s.cursor = d.Seq
 	if d.Kept {
 		s.unacked = append(s.unacked, d.Seq)
 	}
-	if from == fromMailbox {
-		s.mailboxTo = d.Seq
+	from := fromLive
+	if d.FromMailbox {
+		from, s.mailboxTo = fromMailbox, d.Seq
 	}
-	u.sent.add(sending{seq: d.Seq, login: s.login, at: time.Now().UnixNano(), background: s.background, mailbox: from == fromMailbox})
+	u.sent.add(sending{seq: d.Seq, login: s.login, at: time.Now().UnixNano(), background: s.background, mailbox: d.FromMailbox})
 	u.Metrics.deliveries[from].Inc()
 	ctx.Send(s.pid, d)
 }
@@ -306,7 +309,7 @@ func (u *user) onDeliver(ctx actor.Context, d *crier.Delivery) {
 		switch {
 		case d.Seq <= s.cursor: // was in what the mailbox gave
 		case s.caughtUp && (!d.Kept || len(s.unacked) < u.inFlight()):
-			u.send(ctx, s, d, fromLive)
+			u.send(ctx, s, d)
 		case d.Kept:
 			s.caughtUp = false // it is in the mailbox; an acknowledgement will make room
 		case len(s.waiting) >= onlineMost:

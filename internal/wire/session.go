@@ -31,7 +31,7 @@ func FromDelivery(d *crier.Delivery) *typesv1.Delivery {
 		Notification: &typesv1.Notification{
 			Title: d.Notification.Title, Text: d.Notification.Text, Ext: d.Notification.Ext, Sound: d.Notification.Sound,
 		},
-		Kept: d.Kept, ExpiresMs: fromTime(d.Expires),
+		Kept: d.Kept, ExpiresMs: fromTime(d.Expires), FromMailbox: d.FromMailbox,
 	}
 }
 
@@ -42,7 +42,7 @@ func ToDelivery(p *typesv1.Delivery) *crier.Delivery {
 		App: crier.AppID(p.GetApp()), Task: crier.TaskID(p.GetTask()), Seq: p.GetSeq(), From: crier.UserID(p.GetFrom()),
 		Accepted: toTime(p.GetAcceptedMs()), Elements: toElements(p.GetElements()),
 		Notification: crier.Notification{Title: n.GetTitle(), Text: n.GetText(), Ext: n.GetExt(), Sound: n.GetSound()},
-		Kept:         p.GetKept(), Expires: toTime(p.GetExpiresMs()),
+		Kept:         p.GetKept(), Expires: toTime(p.GetExpiresMs()), FromMailbox: p.GetFromMailbox(),
 	}
 }
 

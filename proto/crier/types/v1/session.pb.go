@@ -132,7 +132,9 @@ type Delivery struct {
 	// To be acknowledged.
 	Kept bool `protobuf:"varint,8,opt,name=kept,proto3" json:"kept,omitempty"`
 	// End of a kept message, Unix milliseconds; 0: not kept.
-	ExpiresMs     int64 `protobuf:"varint,9,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	ExpiresMs int64 `protobuf:"varint,9,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	// Read from the mailbox.
+	FromMailbox   bool `protobuf:"varint,10,opt,name=from_mailbox,json=fromMailbox,proto3" json:"from_mailbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -228,6 +230,13 @@ func (x *Delivery) GetExpiresMs() int64 {
 		return x.ExpiresMs
 	}
 	return 0
+}
+
+func (x *Delivery) GetFromMailbox() bool {
+	if x != nil {
+		return x.FromMailbox
+	}
+	return false
 }
 
 // Notification is what a device shows.
@@ -469,7 +478,7 @@ const file_crier_types_v1_session_proto_rawDesc = "" +
 	"\asession\x18\x03 \x01(\tR\asession\x12\x1a\n" +
 	"\bplatform\x18\x04 \x01(\tR\bplatform\x12\x1e\n" +
 	"\vsig_time_ns\x18\x05 \x01(\x03R\tsigTimeNs\x12\x12\n" +
-	"\x04node\x18\x06 \x01(\tR\x04node\"\xa1\x02\n" +
+	"\x04node\x18\x06 \x01(\tR\x04node\"\xc4\x02\n" +
 	"\bDelivery\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x10\n" +
@@ -481,7 +490,9 @@ const file_crier_types_v1_session_proto_rawDesc = "" +
 	"\fnotification\x18\a \x01(\v2\x1c.crier.types.v1.NotificationR\fnotification\x12\x12\n" +
 	"\x04kept\x18\b \x01(\bR\x04kept\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\t \x01(\x03R\texpiresMs\"`\n" +
+	"expires_ms\x18\t \x01(\x03R\texpiresMs\x12!\n" +
+	"\ffrom_mailbox\x18\n" +
+	" \x01(\bR\vfromMailbox\"`\n" +
 	"\fNotification\x12\x14\n" +
 	"\x05title\x18\x01 \x01(\tR\x05title\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x10\n" +
