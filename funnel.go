@@ -69,22 +69,42 @@ type Explanation struct {
 	Changed   bool    `json:"changed,omitempty"`
 	Online    bool    `json:"online"`              // was connected when the push came
 	Connected []Place `json:"connected,omitempty"` // and where
-	// Sendings are what went over connections. They are in the memory of the leader of the account's partition, the last 16 of each account:
-	// what was sent before Remembered, by another leader, is not told.
-	Sendings   []Sending `json:"sendings,omitempty"`
-	Remembered time.Time `json:"remembered,omitzero"`
-	Delivery   string    `json:"delivery"` // where the message stands: one of the Delivery texts
-	Vendor     string    `json:"vendor"`   // where the notification stands: one of the Notify texts
-	Attempts   []Attempt `json:"attempts,omitempty"`
+	// Sendings are what went over connections, in the order of time. They are recorded a second at a time: where the partition has been led
+	// from LeaderSince on only, what was sent in the second before may be missing.
+	Sendings    []Sending `json:"sendings,omitempty"`
+	LeaderSince time.Time `json:"leader_since,omitzero"`
+	// SendingsMissing tells that the push had more of them in the partition than it records, so that those of this account may be missing.
+	SendingsMissing bool      `json:"sendings_missing,omitempty"`
+	Delivery        string    `json:"delivery"` // where the message stands: one of the Delivery texts
+	Vendor          string    `json:"vendor"`   // where the notification stands: one of the Notify texts
+	Attempts        []Attempt `json:"attempts,omitempty"`
 }
 
 // Sending is one message over one connection.
 type Sending struct {
-	Time    time.Time `json:"time"` // when it was handed to the session
-	Session SessionID `json:"session"`
+	Time    time.Time `json:"time"`    // when it was handed to the session
+	Session SessionID `json:"session"` // SessionID.Short
 	Place             // as of then
 	Mailbox bool      `json:"mailbox,omitempty"`     // read from the mailbox, not live
 	Acked   time.Time `json:"acknowledged,omitzero"` // when; zero: it was not
+}
+
+// SendingRecord is what a partition records of a connection: a message that was handed to a session, or the acknowledgement of one.
+type SendingRecord struct {
+	Ordinal      uint32
+	Time         time.Time // to the millisecond
+	Session      SessionID // SessionID.Short
+	Place                  // as of then
+	Mailbox      bool      // the message was read from the mailbox; not told of an acknowledgement
+	Acknowledged bool      // it is an acknowledgement
+}
+
+// CampaignSendings is what is to be recorded of one campaign.
+type CampaignSendings struct {
+	App     AppID
+	Seq     uint64
+	Records []SendingRecord
+	Missed  uint64 // more that are not recorded, since they were too many
 }
 
 // What Explanation.Delivery and Vendor say.

@@ -68,6 +68,9 @@ type SessionPresence struct {
 // SessionID names a session: random, unique in the cluster.
 type SessionID string
 
+// Short returns the beginning, which tells the sessions of an account apart.
+func (id SessionID) Short() SessionID { return id[:min(len(id), 6)] }
+
 // Login is what a device says of itself when it connects, authenticated.
 type Login struct {
 	App      AppID

@@ -63,8 +63,8 @@ var crossingMessages = []any{
 // localMessages never leave their node: user, app and campaign actors are children of their partition's, and what an actor or its
 // goroutines tell itself goes nowhere.
 var localMessages = []any{
-	sessionsChanged{}, acknowledged{}, passivate{}, recall{}, &deliver{}, endSessions{}, runCampaign{}, // between a partition and its children
-	commandDone{}, flushTick{}, sweepTick{}, whoIsConnected{}, notified{}, // of a partition to itself
+	sessionsChanged{}, acknowledged{}, passivate{}, &deliver{}, endSessions{}, runCampaign{}, // between a partition and its children
+	commandDone{}, flushTick{}, recordTick{}, sweepTick{}, whoIsConnected{}, notified{}, // of a partition to itself
 	loginDone{},                                                                     // of a user to itself
 	begin{}, reattached{}, closed{}, registerDevice{}, deviceRegistered{}, logout{}, // of a session to itself
 }

@@ -1,12 +1,13 @@
 package actors_test
 
 import (
+	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/crier-im/crier"
-	"github.com/crier-im/crier/actors"
 	"github.com/crier-im/crier/actors/actorstest"
 )
 
@@ -35,14 +36,14 @@ func sendings(e *crier.Explanation) (told []string) {
 	return told
 }
 
-// Where an account was connected, what it was sent there and what it acknowledged; and what of it outlives the sessions, the
-// account's actor, and the leader.
+// Where an account was connected, what it was sent there and what it acknowledged: it outlives the sessions, the account's actor,
+// and the leader.
 func TestExplainTellsOfConnections(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, 1, fallback(time.Hour))
 	n.Idle = 50 * time.Millisecond
 	move(t, n, 0)
-	began := time.Now()
+	began := time.Now().Truncate(time.Millisecond)
 	change(t, n, imports(2)...)
 	android, iphone := dial(t, n, "user0", crier.Android), dial(t, n, "user0", crier.IPhone)
 	iphone.Background(0)
@@ -61,11 +62,11 @@ func TestExplainTellsOfConnections(t *testing.T) {
 	check("one has acknowledged", both...)
 	e := explain(t, n, task, "user0")
 	for _, s := range e.Sendings {
-		if s.Session == "" || s.Time.Before(began) || !s.Acked.IsZero() && s.Acked.Before(s.Time) {
+		if len(s.Session) != 6 || s.Time.Before(began) || !s.Acked.IsZero() && s.Acked.Before(s.Time) {
 			t.Errorf("%+v", s)
 		}
 	}
-	if len(e.Connected) != 2 || e.Connected[0].Node != "node" || !e.Online || e.Remembered.After(e.Sendings[0].Time) {
+	if len(e.Connected) != 2 || e.Connected[0].Node != "node" || !e.Online || e.LeaderSince.After(e.Sendings[0].Time) {
 		t.Errorf("%+v", e)
 	}
 	if e := explain(t, n, task, "user1"); e.Online || len(e.Connected)+len(e.Sendings) != 0 {
@@ -80,28 +81,43 @@ func TestExplainTellsOfConnections(t *testing.T) {
 		return slices.Equal(sendings(explain(t, n, task, "user1")), []string{"node Web Online mailbox"})
 	})
 	move(t, n, 0)
-	check("another leader does not know")
-	if after := explain(t, n, task, "user0"); len(after.Connected) != 2 || !after.Remembered.After(e.Remembered) {
+	check("another leader", both...)
+	if after := explain(t, n, task, "user0"); len(after.Connected) != 2 || !slices.Equal(after.Sendings, e.Sendings) || !after.LeaderSince.After(e.LeaderSince) {
 		t.Errorf("another leader: %+v", after)
 	}
 }
 
-// An account's actor remembers a bounded number of messages, the last ones.
-func TestSendingsAreBounded(t *testing.T) {
+// What can't be recorded at once is recorded later, and an explanation does not wait for that.
+func TestSendingsAreRecordedLater(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, 1)
 	d := dial(t, n, "user0", crier.Android)
-	var tasks []crier.TaskID
-	for i := range actors.HistoryMost + 1 {
-		tasks = append(tasks, push(t, n, 0))
-		eventually(t, "it comes", func() bool { return len(d.Seqs()) == i+1 })
-	}
-	if e := explain(t, n, tasks[0], "user0"); len(e.Sendings) != 0 {
-		t.Errorf("the first: %+v", e.Sendings)
-	}
-	for _, task := range []crier.TaskID{tasks[1], tasks[len(tasks)-1]} {
-		if e := explain(t, n, task, "user0"); len(e.Sendings) != 1 {
-			t.Errorf("%s: %+v", task, e.Sendings)
+	var refuse atomic.Bool
+	refuse.Store(true)
+	n.Replicas[0].Intercept(func(_ context.Context, command string) error {
+		if command == "RecordSendings" && refuse.Load() {
+			return crier.CodeTimeout
 		}
+		return nil
+	}, nil)
+	task := push(t, n, time.Hour)
+	eventually(t, "it comes", func() bool { return len(d.Seqs()) == 1 })
+	if e := explain(t, n, task, "user0"); !e.Matched || len(e.Sendings) != 0 {
+		t.Errorf("while it can't be recorded: %+v", e)
 	}
+	refuse.Store(false)
+	eventually(t, "it is told", func() bool { return len(explain(t, n, task, "user0").Sendings) == 1 })
+	if e := explain(t, n, task, "user0"); e.SendingsMissing {
+		t.Errorf("%+v", e)
+	}
+}
+
+// They are recorded without being asked for: a leader that dies loses those of a second.
+func TestSendingsAreRecordedByThemselves(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "user0", crier.Android)
+	push(t, n, 0)
+	eventually(t, "it comes", func() bool { return len(d.Seqs()) == 1 })
+	eventually(t, "it is recorded", func() bool { return n.Replicas[0].Commands("RecordSendings") == 1 })
 }

@@ -8,9 +8,8 @@ import (
 
 // The bounds that tests fill.
 const (
-	ParkedMost  = parkedMost
-	OnlineMost  = onlineMost
-	HistoryMost = historyMost
+	ParkedMost = parkedMost
+	OnlineMost = onlineMost
 )
 
 // StartCampaign returns the request that brings a campaign to a partition.

@@ -127,17 +127,10 @@ type (
 	deliver struct{ delivery *crier.Delivery }
 	// endSessions closes every session of an account.
 	endSessions struct{ reason crier.CloseReason }
-	// passivate asks the partition to stop an idle user actor, and to remember what it sent.
+	// passivate asks the partition to stop an idle user actor.
 	passivate struct {
 		user userKey
 		pid  *actor.PID
-		sent history
-	}
-	// recall asks a user to tell the sender what it sent of a campaign, with the rest of the explanation.
-	recall struct {
-		seq         uint64
-		explanation *crier.Explanation
-		sender      *actor.PID
 	}
 )
 

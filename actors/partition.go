@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/crier-im/crier"
 )
@@ -75,7 +74,6 @@ type partition struct {
 	users     map[userKey]*actor.PID
 	present   map[userKey]*sessionsChanged                // accounts with sessions
 	online    map[crier.AppID]map[uint32]*sessionsChanged // the same by ordinal
-	left      *simplelru.LRU[userKey, history]            // what was sent to accounts that have no actor any more
 	apps      map[crier.AppID]*actor.PID
 	campaigns map[crier.TaskID]*actor.PID
 	queues    map[crier.AppID]*campaignQueue
@@ -88,6 +86,10 @@ type partition struct {
 
 	reads     []queuedRead // that wait for the verification under way to end
 	verifying bool
+
+	recorder   *recorder
+	recording  bool            // its command is under way
+	explaining []queuedExplain // that wait for its end
 
 	changing      int // commands of changes that are under way
 	changesQueued int // changes of the calls that wait
@@ -122,6 +124,7 @@ type (
 	commandDone struct{ then func(actor.Context) }
 	flushTick   struct{}
 	sweepTick   struct{}
+	recordTick  struct{}
 )
 
 func newPartition(d Deps) *partition {
@@ -132,7 +135,7 @@ func newPartition(d Deps) *partition {
 		campaigns: make(map[crier.TaskID]*actor.PID), queues: make(map[crier.AppID]*campaignQueue),
 		acks: make(map[crier.AppID][]crier.Ack), notifiers: make(map[crier.TaskID]*notifier), since: time.Now(),
 	}
-	p.left, _ = simplelru.NewLRU[userKey, history](leftMost, nil) // fails for a size below 1
+	p.recorder = &recorder{wake: func(after time.Duration) { p.after(after, recordTick{}) }}
 	p.lifetime, p.end = context.WithCancel(context.Background())
 	return p
 }
@@ -152,6 +155,8 @@ func (p *partition) Receive(ctx actor.Context) {
 		m.then(ctx)
 	case flushTick:
 		p.onFlush()
+	case recordTick:
+		p.onRecord(ctx)
 	case sweepTick:
 		p.onSweep(ctx)
 	case acknowledged:
@@ -313,9 +318,6 @@ func (p *partition) absent(key userKey) {
 func (p *partition) onPassivate(ctx actor.Context, m passivate) {
 	if pid := p.users[m.user]; pid != nil && pid.Equal(m.pid) && p.present[m.user] == nil {
 		delete(p.users, m.user)
-		if len(m.sent) > 0 {
-			p.left.Add(m.user, m.sent)
-		}
 		ctx.Poison(pid)
 	}
 }
@@ -324,9 +326,7 @@ func (p *partition) onPassivate(ctx actor.Context, m passivate) {
 func (p *partition) user(ctx actor.Context, key userKey) *actor.PID {
 	pid := p.users[key]
 	if pid == nil {
-		sent, _ := p.left.Get(key)
-		p.left.Remove(key)
-		pid = ctx.Spawn(userProps(p.Deps, key, ctx.Self(), sent))
+		pid = ctx.Spawn(userProps(p.Deps, key, ctx.Self(), p.recorder))
 		p.users[key] = pid
 	}
 	return pid

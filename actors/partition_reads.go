@@ -16,14 +16,14 @@ type queuedRead struct {
 
 // confirm calls then once it is certain that this node still leads: another may have been elected while it hung. What comes while that is
 // verified is verified together, the next time. With an error then has only that to tell.
-func (p *partition) confirm(ctx actor.Context, then func(actor.Context, *actor.PID, error)) {
+func (p *partition) confirm(ctx actor.Context, sender *actor.PID, then func(actor.Context, *actor.PID, error)) {
 	switch {
 	case p.Replica.Alone():
-		then(ctx, ctx.Sender(), nil)
+		then(ctx, sender, nil)
 	case len(p.reads) >= readsMost:
-		then(ctx, ctx.Sender(), errBusy)
+		then(ctx, sender, errBusy)
 	default:
-		p.reads = append(p.reads, queuedRead{then, ctx.Sender()})
+		p.reads = append(p.reads, queuedRead{then, sender})
 		p.nextReads(ctx)
 	}
 }
@@ -54,7 +54,7 @@ func (p *partition) nextReads(ctx actor.Context) {
 
 // read answers with what the replica says, once that is confirmed.
 func (p *partition) read(ctx actor.Context, read func() (any, error)) {
-	p.confirm(ctx, func(ctx actor.Context, sender *actor.PID, err error) {
+	p.confirm(ctx, ctx.Sender(), func(ctx actor.Context, sender *actor.PID, err error) {
 		var answer any
 		if err == nil {
 			answer, err = read()
@@ -82,39 +82,6 @@ func (p *partition) onReadCampaign(ctx actor.Context, m readCampaign) {
 		}
 		return c, err
 	})
-}
-
-func (p *partition) onExplain(ctx actor.Context, m explain) {
-	p.confirm(ctx, func(ctx actor.Context, sender *actor.PID, err error) {
-		if err == nil {
-			err = p.explain(ctx, m, sender)
-		}
-		if err != nil {
-			ctx.Send(sender, failed{err})
-		}
-	})
-}
-
-// explain sends what is known to the sender, by the account's user actor where there is one.
-func (p *partition) explain(ctx actor.Context, m explain, sender *actor.PID) error {
-	var names *crier.AttrNames
-	if app := p.System.App(m.campaign.App); app != nil {
-		names = &app.AttrNames
-	}
-	e, err := p.Replica.Explain(m.campaign, m.user, names)
-	if err != nil {
-		return err
-	}
-	e.Remembered = p.since.UTC()
-	key := userKey{m.campaign.App, m.user}
-	if pid := p.users[key]; pid != nil {
-		ctx.Send(pid, recall{m.campaign.Seq, e, sender})
-		return nil
-	}
-	sent, _ := p.left.Peek(key)
-	e.Sendings = sent.of(m.campaign.Seq)
-	ctx.Send(sender, e)
-	return nil
 }
 
 func (p *partition) onReadPresence(ctx actor.Context, m readPresence) {

@@ -54,6 +54,8 @@ type Replica interface {
 
 	// RecordOnline stores who was connected when a campaign came, and where.
 	RecordOnline(ctx context.Context, app crier.AppID, seq uint64, places []crier.OnlinePlace) error
+	// RecordSendings stores what went over connections. What is known of it already may be stored again.
+	RecordSendings(ctx context.Context, campaigns []crier.CampaignSendings) error
 	// ClaimDevice gives a token to an account and returns who had it before and may have it still, without those in
 	// removed: only at the token's partition.
 	ClaimDevice(ctx context.Context, app crier.AppID, vendor crier.Vendor, token string, user crier.UserID, removed []crier.UserID) ([]crier.UserID, error)

@@ -25,9 +25,9 @@ const (
 	onlineMost = 256
 )
 
-func userProps(d Deps, key userKey, parent *actor.PID, sent history) *actor.Props {
+func userProps(d Deps, key userKey, parent *actor.PID, r *recorder) *actor.Props {
 	return crossingProps(d.Metrics, func() actor.Actor {
-		return &user{Deps: d, key: key, parent: parent, sent: sent}
+		return &user{Deps: d, key: key, parent: parent, recorder: r}
 	})
 }
 
@@ -39,7 +39,7 @@ type user struct {
 	parent   *actor.PID
 	ordinal  uint32
 	sessions []*userSession
-	sent     history
+	recorder *recorder
 	entering int            // logins whose account is being created
 	changing sync.WaitGroup // commands under way
 }
@@ -63,6 +63,14 @@ type userSession struct {
 	waiting []*crier.Delivery
 }
 
+// stateOf is the state of a session.
+func stateOf(background bool) crier.PresenceState {
+	if background {
+		return crier.PushOnline
+	}
+	return crier.Online
+}
+
 // loginDone continues a login whose account has been created.
 type loginDone struct {
 	attach attachSession
@@ -83,7 +91,7 @@ func (u *user) Receive(ctx actor.Context) {
 		if u.entering > 0 {
 			ctx.SetReceiveTimeout(u.Idle)
 		} else if len(u.sessions) == 0 {
-			ctx.Send(u.parent, passivate{u.key, ctx.Self(), u.sent})
+			ctx.Send(u.parent, passivate{u.key, ctx.Self()})
 		}
 	case *actor.Terminated:
 		u.onSessionGone(ctx, func(s *userSession) bool { return s.pid.Equal(m.Who) })
@@ -99,9 +107,6 @@ func (u *user) Receive(ctx actor.Context) {
 		u.onMove(ctx, m)
 	case detachSession:
 		u.onSessionGone(ctx, func(s *userSession) bool { return s.login.Session == m.session })
-	case recall:
-		m.explanation.Sendings = u.sent.of(m.seq)
-		ctx.Send(m.sender, m.explanation)
 	case endSessions:
 		u.onEnd(ctx, m.reason)
 	default:
@@ -219,12 +224,8 @@ func (u *user) evict(ctx actor.Context, app *crier.App, login *crier.Login) {
 func (u *user) tellPartition(ctx actor.Context) {
 	m := sessionsChanged{user: u.key, pid: ctx.Self(), ordinal: u.ordinal}
 	for _, s := range u.sessions {
-		state := crier.Online
-		if s.background {
-			state = crier.PushOnline
-		}
 		m.sessions = append(m.sessions, crier.SessionPresence{
-			ID: s.login.Session, Node: s.login.Node, Platform: s.login.Platform, State: state, Since: s.since,
+			ID: s.login.Session, Node: s.login.Node, Platform: s.login.Platform, State: stateOf(s.background), Since: s.since,
 		})
 	}
 	if len(u.sessions) == 0 {
@@ -298,9 +299,16 @@ func (u *user) send(ctx actor.Context, s *userSession, d *crier.Delivery) {
 	if d.FromMailbox {
 		from, s.mailboxTo = fromMailbox, d.Seq
 	}
-	u.sent.add(sending{seq: d.Seq, login: s.login, at: time.Now().UnixNano(), background: s.background, mailbox: d.FromMailbox})
+	u.record(d.Seq, s, d.FromMailbox, false)
 	u.Metrics.deliveries[from].Inc()
 	ctx.Send(s.pid, d)
+}
+
+// record keeps what went over a connection, for explanations.
+func (u *user) record(seq uint64, s *userSession, mailbox, acknowledged bool) {
+	u.recorder.add(campaignKey{u.key.app, seq}, sending{
+		at: time.Now().UnixMilli(), login: s.login, ordinal: u.ordinal, background: s.background, mailbox: mailbox, acknowledged: acknowledged,
+	})
 }
 
 // onDeliver is a campaign that has just matched the account.
@@ -329,9 +337,8 @@ func (u *user) onAcknowledge(ctx actor.Context, m acknowledge) {
 		return
 	}
 	acked := m.take(&s.unacked)
-	now := time.Now()
 	for _, seq := range acked {
-		u.sent.acknowledge(m.session, seq, now)
+		u.record(seq, s, false, true)
 		ctx.Send(u.parent, acknowledged{u.key.app, crier.Ack{Seq: seq, Ordinal: u.ordinal, Later: seq <= s.mailboxTo}})
 	}
 	u.catchUp(ctx, s)

@@ -135,7 +135,7 @@ func (m *Machine) placesOf(app crier.AppID, seq uint64, ordinal uint32) (at []cr
 func (m *Machine) forgetExplanation(app crier.AppID, seq uint64) error {
 	m.delete(m.keys.seq(kindFunnel, app, seq))
 	m.delete(m.keys.seq(kindPlaces, app, seq))
-	for _, kind := range []byte{kindMatched, kindAttempts} {
+	for _, kind := range []byte{kindMatched, kindAttempts, kindSendings} {
 		m.deleteUnder(m.keys.seq(kind, app, seq))
 	}
 	return nil
@@ -198,14 +198,20 @@ func (r *Replica) Explain(c *crier.Campaign, user crier.UserID, names *crier.Att
 	if err != nil {
 		return nil, internal(err)
 	}
-	funnel, err := r.m.get(r.m.keys.seq(kindFunnel, c.App, c.Seq))
+	key := r.m.keys.seq(kindFunnel, c.App, c.Seq)
+	v, err := r.m.get(key)
 	if err != nil {
 		return nil, internal(err)
 	}
-	e.Exists, e.Known = a != nil, funnel != nil
-	if a == nil || funnel == nil {
+	e.Exists, e.Known = a != nil, v != nil
+	if a == nil || v == nil {
 		return e, nil
 	}
+	p := new(logv1.Funnel)
+	if err := r.m.decode(key, v, p); err != nil {
+		return nil, internal(err)
+	}
+	e.SendingsMissing = p.GetSendingsMissed() > 0
 	return e, r.m.explain(e, c, a, names)
 }
 
@@ -235,6 +241,9 @@ func (m *Machine) explain(e *crier.Explanation, c *crier.Campaign, a *crier.Acco
 		if e.Delivery = crier.DeliveryAcknowledged; in(partExpired) {
 			e.Delivery = crier.DeliveryExpired
 		}
+	}
+	if e.Sendings, err = m.sendingsOf(c.App, c.Seq, a.Ordinal); err != nil {
+		return err
 	}
 	attempts, err := m.attemptsOf(c.App, c.Seq, a.Ordinal)
 	if e.Attempts = attempts; len(attempts) > 0 && e.Vendor == crier.NotifyNone {

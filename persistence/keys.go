@@ -25,6 +25,7 @@ const (
 	kindMatched   = 'e' // app, seq, part: who matched, for explanations
 	kindPlaces    = 'l' // app, seq: logv1.Places
 	kindAttempts  = 'g' // app, seq, number: logv1.Attempts
+	kindSendings  = 'z' // app, seq, number: logv1.Sendings
 	kindHolder    = 'd' // app, ordinal: the name of an account with devices
 	kindOwner     = 'o' // app, hash of vendor and token: logv1.Owner
 	kindHome      = 'h' // app: logv1.Home
@@ -72,8 +73,9 @@ func (p keyBuilder) matched(app crier.AppID, seq uint64, part byte) []byte {
 	return append(p.seq(kindMatched, app, seq), part)
 }
 
-func (p keyBuilder) attempts(app crier.AppID, seq uint64, n uint32) []byte {
-	return binary.BigEndian.AppendUint32(p.seq(kindAttempts, app, seq), n)
+// record is the key of a record of a campaign, with its number.
+func (p keyBuilder) record(kind byte, app crier.AppID, seq uint64, n uint32) []byte {
+	return binary.BigEndian.AppendUint32(p.seq(kind, app, seq), n)
 }
 
 func (p keyBuilder) holder(app crier.AppID, ordinal uint32) []byte {

@@ -200,6 +200,8 @@ func (m *Machine) apply(cmd *logv1.Command) any {
 		return m.vendorProgress(c.VendorProgress)
 	case *logv1.Command_RecordOnline:
 		return m.recordOnline(c.RecordOnline)
+	case *logv1.Command_RecordSendings:
+		return m.recordSendings(c.RecordSendings)
 	default:
 		return crier.Errorf(crier.CodeInternal, "a command of the system group came to partition %s", m.group)
 	}

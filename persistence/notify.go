@@ -113,7 +113,7 @@ func (m *Machine) putAttempts(app crier.AppID, seq uint64, a *logv1.Attempts) {
 		if n == 0 || f.GetAttempts() >= 2*attemptsMost {
 			return
 		}
-		m.putProto(m.keys.attempts(app, seq, f.GetRecords()), a)
+		m.putProto(m.keys.record(kindAttempts, app, seq, f.GetRecords()), a)
 		f.Records++
 		f.Attempts += uint64(n)
 	})

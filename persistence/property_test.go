@@ -159,6 +159,12 @@ func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
 				c.Online, c.Places = nil, []*logv1.Place{{Node: "n", State: "Online", Ordinals: online}, {Node: "m", State: "Online", Ordinals: online}}
 			}
 			add(&logv1.Command{Body: &logv1.Command_RecordOnline{RecordOnline: c}})
+			add(&logv1.Command{Body: &logv1.Command_RecordSendings{RecordSendings: &logv1.RecordSendings{Campaigns: []*logv1.CampaignSendings{
+				{App: uint32(testApp), Seq: seq, Missed: uint64(random.IntN(2)), Groups: groupSendings([]crier.SendingRecord{
+					{Ordinal: ordinal(), Time: now, Session: "ABCDEF"}, {Ordinal: ordinal(), Time: now, Session: "ABCDEF", Acknowledged: true},
+				})},
+				{App: uint32(testApp), Seq: seq + 1, Missed: 1},
+			}}}})
 		case 0, 1, 2, 3:
 			b := new(logv1.ChangeBatch)
 			for range 1 + random.IntN(3) {

@@ -88,6 +88,18 @@ func (r *Replica) RecordOnline(ctx context.Context, app crier.AppID, seq uint64,
 	})
 }
 
+// RecordSendings is actors.Replica's.
+func (r *Replica) RecordSendings(ctx context.Context, campaigns []crier.CampaignSendings) error {
+	return r.command(ctx, "RecordSendings", func() error {
+		for _, s := range campaigns {
+			a := r.app(s.App)
+			a.sendings[s.Seq] = append(a.sendings[s.Seq], s.Records...)
+			a.missed[s.Seq] += s.Missed
+		}
+		return nil
+	})
+}
+
 // ClaimDevice is actors.Replica's.
 func (r *Replica) ClaimDevice(ctx context.Context, app crier.AppID, vendor crier.Vendor, token string, user crier.UserID, removed []crier.UserID) (former []crier.UserID, err error) {
 	err = r.command(ctx, "ClaimDevice", func() error {
@@ -192,6 +204,21 @@ func (r *Replica) Explain(c *crier.Campaign, user crier.UserID, names *crier.Att
 		for _, p := range r.app(c.App).places[c.Seq] {
 			if slices.Contains(p.Ordinals, account.Ordinal) {
 				e.Online, e.Connected = true, append(e.Connected, p.Place)
+			}
+		}
+		e.SendingsMissing = r.app(c.App).missed[c.Seq] > 0
+		for _, s := range r.app(c.App).sendings[c.Seq] {
+			if s.Ordinal != account.Ordinal {
+				continue
+			}
+			if !s.Acknowledged {
+				e.Sendings = append(e.Sendings, crier.Sending{Time: s.Time, Session: s.Session, Place: s.Place, Mailbox: s.Mailbox})
+				continue
+			}
+			for i := range e.Sendings {
+				if e.Sendings[i].Session == s.Session {
+					e.Sendings[i].Acked = s.Time
+				}
 			}
 		}
 		e.Exists, e.Known, e.Matched, e.Because = true, true, c.Condition.Match(account), c.Condition.Explain(account, names)

@@ -39,6 +39,8 @@ type replicaApp struct {
 	mail     []*mail           // ascending Seq
 	funnels  map[uint64]*crier.Funnel
 	places   map[uint64][]crier.OnlinePlace
+	sendings map[uint64][]crier.SendingRecord
+	missed   map[uint64]uint64
 	owners   map[string][]crier.UserID // of tokens, the present one last
 	home     home
 }
@@ -122,6 +124,7 @@ func (r *Replica) app(id crier.AppID) *replicaApp {
 		r.apps[id] = &replicaApp{
 			accounts: make(map[crier.UserID]*crier.Account), totals: make(map[uint64]uint64), home: newHome(),
 			funnels: make(map[uint64]*crier.Funnel), places: make(map[uint64][]crier.OnlinePlace), owners: make(map[string][]crier.UserID),
+			sendings: make(map[uint64][]crier.SendingRecord), missed: make(map[uint64]uint64),
 		}
 	}
 	return r.apps[id]

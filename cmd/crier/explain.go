@@ -69,8 +69,10 @@ func writeExplanation(out io.Writer, e *crier.Explanation) error {
 		say(sent, "%s", sendingWords(&s))
 		sent = ""
 	}
-	if e.Online && len(e.Sendings) == 0 {
-		say("sent", "not remembered: the leader of its partition remembers since %s, the last messages of each account", clock(e.Remembered))
+	if e.SendingsMissing {
+		say(sent, "more may be missing: the push went over more connections than are recorded")
+	} else if e.Online && len(e.Sendings) == 0 {
+		say(sent, "not recorded (yet): what is sent in the second before a node fails can be missing; its partition is led since %s", clock(e.LeaderSince))
 	}
 	say("notified", "%s", notifiedWords(e))
 	for _, a := range e.Attempts {

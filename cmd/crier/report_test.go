@@ -181,7 +181,7 @@ func TestExplainInWords(t *testing.T) {
 		want string
 	}{
 		"told twice": {with(func(e *crier.Explanation) {
-			e.Online, e.Delivery, e.Vendor, e.Remembered = true, "waiting", "done", at
+			e.Online, e.Delivery, e.Vendor, e.LeaderSince = true, "waiting", "done", at
 			e.Connected = []crier.Place{{Node: "n1", Platform: crier.Android, State: crier.PushOnline}}
 			e.Attempts = []crier.Attempt{
 				{Time: at, Vendor: "fcm", Device: "89abcdef", Outcome: "unavailable", Reason: "UNAVAILABLE", Tries: 1},
@@ -189,14 +189,14 @@ func TestExplainInWords(t *testing.T) {
 			}
 		}), `matched    yes: tag "stockB"
 connected  yes: Android in the background, on node n1
-sent       not remembered: the leader of its partition remembers since 2026-11-24 01:02:03.004Z, the last messages of each account
+sent       not recorded (yet): what is sent in the second before a node fails can be missing; its partition is led since 2026-11-24 01:02:03.004Z
 notified   2 notifications were tried:
            2026-11-24 01:02:03.004Z  fcm  device …89abcdef  unavailable: UNAVAILABLE
            2026-11-24 01:02:04.004Z  fcm  device …89abcdef  accepted  (try 2)
 now        not acknowledged: the message waits in the mailbox; vendors are done
 `},
 		"to come": {with(func(e *crier.Explanation) {
-			e.Online, e.Delivery, e.Vendor = true, "waiting", "to do"
+			e.Online, e.Delivery, e.Vendor, e.SendingsMissing = true, "waiting", "to do", true
 			front := crier.Place{Node: "n1", Platform: crier.Android, State: crier.Online}
 			back := crier.Place{Node: "n2", Platform: crier.IPhone, State: crier.PushOnline}
 			e.Connected = []crier.Place{front, back}
@@ -208,6 +208,7 @@ now        not acknowledged: the message waits in the mailbox; vendors are done
 connected  yes: Android in the foreground, on node n1; iPhone in the background, on node n2
 sent       2026-11-24 01:02:03.004Z  live to Android in the foreground, on node n1, session s1: acknowledged 12ms later
            2026-11-24 01:02:04.004Z  from the mailbox to iPhone in the background, on node n2, session s2: not acknowledged
+           more may be missing: the push went over more connections than are recorded
 notified   not yet: it was connected, and has its time to acknowledge
 now        not acknowledged: the message waits in the mailbox; a vendor is still to be told
 `},

@@ -41,7 +41,8 @@ func ToFunnel(p *typesv1.Funnel) *crier.Funnel {
 func FromExplanation(e *crier.Explanation) *typesv1.Explanation {
 	p := &typesv1.Explanation{
 		Task: string(e.Task), User: string(e.User), Exists: e.Exists, Known: e.Known, Matched: e.Matched, Because: e.Because,
-		Changed: e.Changed, Online: e.Online, Delivery: e.Delivery, Vendor: e.Vendor, RememberedNs: fromNanos(e.Remembered),
+		Changed: e.Changed, Online: e.Online, Delivery: e.Delivery, Vendor: e.Vendor, LeaderSinceNs: fromNanos(e.LeaderSince),
+		SendingsMissing: e.SendingsMissing,
 	}
 	for _, place := range e.Connected {
 		p.Connected = append(p.Connected, fromPlace(place))
@@ -65,7 +66,8 @@ func ToExplanation(p *typesv1.Explanation) *crier.Explanation {
 	e := &crier.Explanation{
 		Task: crier.TaskID(p.GetTask()), User: crier.UserID(p.GetUser()), Exists: p.GetExists(), Known: p.GetKnown(),
 		Matched: p.GetMatched(), Because: p.GetBecause(), Changed: p.GetChanged(), Online: p.GetOnline(),
-		Delivery: p.GetDelivery(), Vendor: p.GetVendor(), Remembered: toNanos(p.GetRememberedNs()),
+		Delivery: p.GetDelivery(), Vendor: p.GetVendor(), LeaderSince: toNanos(p.GetLeaderSinceNs()),
+		SendingsMissing: p.GetSendingsMissing(),
 	}
 	for _, place := range p.GetConnected() {
 		e.Connected = append(e.Connected, toPlace(place))

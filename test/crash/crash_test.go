@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -123,6 +124,29 @@ func (s *server) client() *client.Client {
 	return c
 }
 
+// explain asks as an operator does what became of a push for an account.
+func (s *server) explain(task crier.TaskID, user crier.UserID) (e crier.Explanation) {
+	s.t.Helper()
+	out, err := exec.Command(s.bin, "explain", string(task), string(user), "--json", "--data-dir", s.dir, "--url", "http://"+s.address).Output()
+	if err == nil {
+		err = json.Unmarshal(out, &e)
+	}
+	if err != nil {
+		s.t.Fatalf("explain %s for %s: %v, %s", task, user, err, out)
+	}
+	return e
+}
+
+// acknowledged returns what was sent of a push to an account that has acknowledged it, once that is recorded: a second later.
+func (s *server) acknowledged(task crier.TaskID, user crier.UserID) (e crier.Explanation) {
+	s.t.Helper()
+	eventually(s.t, string(user)+" has acknowledged the first push", func() bool {
+		e = s.explain(task, user)
+		return e.Delivery == crier.DeliveryAcknowledged && len(e.Sendings) == 1 && !e.Sendings[0].Acked.IsZero()
+	})
+	return e
+}
+
 // receiver is a device that stays on over all lives of the server.
 type receiver struct {
 	user crier.UserID
@@ -231,6 +255,14 @@ func TestNothingAcknowledgedIsLostByKillNine(t *testing.T) {
 		receivers = append(receivers, s.listen(listening, u, &devices))
 	}
 	stranger := s.listen(listening, "stranger", &devices)
+	first, err := c.Push(t.Context(), client.Push{Text: "first", LifeTime: time.Hour, Condition: crier.ConditionSpec{TagsOr: []string{"crash"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(map[crier.UserID]crier.Explanation)
+	for _, r := range receivers {
+		told[r.user] = s.acknowledged(first, r.user)
+	}
 
 	loading, stop := context.WithCancel(t.Context())
 	var load sync.WaitGroup
@@ -253,6 +285,11 @@ func TestNothingAcknowledgedIsLostByKillNine(t *testing.T) {
 
 	checkWrites(t, c, ws)
 	checkPushes(t, c, p.tasks, len(tags))
+	for user, before := range told {
+		if e := s.explain(first, user); !reflect.DeepEqual(e.Sendings, before.Sendings) || !e.LeaderSince.After(before.LeaderSince) {
+			t.Errorf("%s: sent before the kills as %+v, and explained after them as %+v", user, before.Sendings, e.Sendings)
+		}
+	}
 	late := s.listen(listening, users[listeners], &devices)
 	for _, r := range append(receivers, late) {
 		eventually(t, fmt.Sprintf("%s has all %d pushes", r.user, len(p.tasks)), func() bool {

@@ -48,6 +48,7 @@ type Command struct {
 	//	*Command_VendorProgress
 	//	*Command_RecordOnline
 	//	*Command_PutNode
+	//	*Command_RecordSendings
 	Body isCommand_Body `protobuf_oneof:"body"`
 	// Names the command; absent: it is done each time that it comes. The calls of a ChangeBatch have their own.
 	Id            *v1.CommandID `protobuf:"bytes,15,opt,name=id,proto3" json:"id,omitempty"`
@@ -214,6 +215,15 @@ func (x *Command) GetPutNode() *PutNode {
 	return nil
 }
 
+func (x *Command) GetRecordSendings() *RecordSendings {
+	if x != nil {
+		if x, ok := x.Body.(*Command_RecordSendings); ok {
+			return x.RecordSendings
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetId() *v1.CommandID {
 	if x != nil {
 		return x.Id
@@ -285,6 +295,11 @@ type Command_PutNode struct {
 	PutNode *PutNode `protobuf:"bytes,16,opt,name=put_node,json=putNode,proto3,oneof"`
 }
 
+type Command_RecordSendings struct {
+	// What went over connections.
+	RecordSendings *RecordSendings `protobuf:"bytes,17,opt,name=record_sendings,json=recordSendings,proto3,oneof"`
+}
+
 func (*Command_ChangeBatch) isCommand_Body() {}
 
 func (*Command_StartCampaign) isCommand_Body() {}
@@ -308,6 +323,8 @@ func (*Command_VendorProgress) isCommand_Body() {}
 func (*Command_RecordOnline) isCommand_Body() {}
 
 func (*Command_PutNode) isCommand_Body() {}
+
+func (*Command_RecordSendings) isCommand_Body() {}
 
 // ChangeBatch is calls of several callers, one after the other.
 type ChangeBatch struct {
@@ -1286,6 +1303,289 @@ func (x *Owner) GetFormer() []string {
 	return nil
 }
 
+// RecordSendings tells what went over connections.
+type RecordSendings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of several campaigns.
+	Campaigns     []*CampaignSendings `protobuf:"bytes,1,rep,name=campaigns,proto3" json:"campaigns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordSendings) Reset() {
+	*x = RecordSendings{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordSendings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordSendings) ProtoMessage() {}
+
+func (x *RecordSendings) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordSendings.ProtoReflect.Descriptor instead.
+func (*RecordSendings) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RecordSendings) GetCampaigns() []*CampaignSendings {
+	if x != nil {
+		return x.Campaigns
+	}
+	return nil
+}
+
+// CampaignSendings is what went over connections of one campaign.
+type CampaignSendings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The app.
+	App uint32 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
+	// The campaign.
+	Seq uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// Messages and acknowledgements.
+	Groups []*SendingGroup `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`
+	// More that are not told.
+	Missed        uint64 `protobuf:"varint,4,opt,name=missed,proto3" json:"missed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CampaignSendings) Reset() {
+	*x = CampaignSendings{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CampaignSendings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CampaignSendings) ProtoMessage() {}
+
+func (x *CampaignSendings) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CampaignSendings.ProtoReflect.Descriptor instead.
+func (*CampaignSendings) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CampaignSendings) GetApp() uint32 {
+	if x != nil {
+		return x.App
+	}
+	return 0
+}
+
+func (x *CampaignSendings) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *CampaignSendings) GetGroups() []*SendingGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *CampaignSendings) GetMissed() uint64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+// SendingGroup is what went over connections of one kind. The lists are of one length.
+type SendingGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node of the connections.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// crier.Platform.
+	Platform string `protobuf:"bytes,2,opt,name=platform,proto3" json:"platform,omitempty"`
+	// crier.PresenceState.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Messages from the mailbox.
+	Mailbox bool `protobuf:"varint,4,opt,name=mailbox,proto3" json:"mailbox,omitempty"`
+	// Acknowledgements, not messages.
+	Acknowledged bool `protobuf:"varint,5,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	// When the first went, Unix milliseconds.
+	TimeMs int64 `protobuf:"varint,6,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	// Accounts.
+	Ordinals []uint32 `protobuf:"varint,7,rep,packed,name=ordinals,proto3" json:"ordinals,omitempty"`
+	// When each went, milliseconds after time_ms.
+	AfterMs []uint32 `protobuf:"varint,8,rep,packed,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"`
+	// The beginnings of the sessions' ids.
+	Sessions      []string `protobuf:"bytes,9,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendingGroup) Reset() {
+	*x = SendingGroup{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendingGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendingGroup) ProtoMessage() {}
+
+func (x *SendingGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendingGroup.ProtoReflect.Descriptor instead.
+func (*SendingGroup) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SendingGroup) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SendingGroup) GetPlatform() string {
+	if x != nil {
+		return x.Platform
+	}
+	return ""
+}
+
+func (x *SendingGroup) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *SendingGroup) GetMailbox() bool {
+	if x != nil {
+		return x.Mailbox
+	}
+	return false
+}
+
+func (x *SendingGroup) GetAcknowledged() bool {
+	if x != nil {
+		return x.Acknowledged
+	}
+	return false
+}
+
+func (x *SendingGroup) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *SendingGroup) GetOrdinals() []uint32 {
+	if x != nil {
+		return x.Ordinals
+	}
+	return nil
+}
+
+func (x *SendingGroup) GetAfterMs() []uint32 {
+	if x != nil {
+		return x.AfterMs
+	}
+	return nil
+}
+
+func (x *SendingGroup) GetSessions() []string {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+// Sendings is what one RecordSendings tells of a campaign.
+type Sendings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In no order.
+	Groups        []*SendingGroup `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sendings) Reset() {
+	*x = Sendings{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sendings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sendings) ProtoMessage() {}
+
+func (x *Sendings) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sendings.ProtoReflect.Descriptor instead.
+func (*Sendings) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Sendings) GetGroups() []*SendingGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 // Funnel is what became of the accounts that a campaign matched in this partition. Who waits is counted from the bitmaps.
 type Funnel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1320,14 +1620,20 @@ type Funnel struct {
 	// Records of attempts.
 	Records uint32 `protobuf:"varint,15,opt,name=records,proto3" json:"records,omitempty"`
 	// Attempts in them.
-	Attempts      uint64 `protobuf:"varint,16,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Attempts uint64 `protobuf:"varint,16,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Records of sendings.
+	SendingRecords uint32 `protobuf:"varint,17,opt,name=sending_records,json=sendingRecords,proto3" json:"sending_records,omitempty"`
+	// Sendings and acknowledgements in them.
+	Sendings uint64 `protobuf:"varint,18,opt,name=sendings,proto3" json:"sendings,omitempty"`
+	// More that are not recorded.
+	SendingsMissed uint64 `protobuf:"varint,19,opt,name=sendings_missed,json=sendingsMissed,proto3" json:"sendings_missed,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Funnel) Reset() {
 	*x = Funnel{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[15]
+	mi := &file_crier_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1645,7 @@ func (x *Funnel) String() string {
 func (*Funnel) ProtoMessage() {}
 
 func (x *Funnel) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[15]
+	mi := &file_crier_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1658,7 @@ func (x *Funnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Funnel.ProtoReflect.Descriptor instead.
 func (*Funnel) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Funnel) GetMatched() uint64 {
@@ -1467,6 +1773,27 @@ func (x *Funnel) GetAttempts() uint64 {
 	return 0
 }
 
+func (x *Funnel) GetSendingRecords() uint32 {
+	if x != nil {
+		return x.SendingRecords
+	}
+	return 0
+}
+
+func (x *Funnel) GetSendings() uint64 {
+	if x != nil {
+		return x.Sendings
+	}
+	return 0
+}
+
+func (x *Funnel) GetSendingsMissed() uint64 {
+	if x != nil {
+		return x.SendingsMissed
+	}
+	return 0
+}
+
 // CreateCampaign accepts a push at the app's home partition.
 type CreateCampaign struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1488,7 +1815,7 @@ type CreateCampaign struct {
 
 func (x *CreateCampaign) Reset() {
 	*x = CreateCampaign{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[16]
+	mi := &file_crier_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1827,7 @@ func (x *CreateCampaign) String() string {
 func (*CreateCampaign) ProtoMessage() {}
 
 func (x *CreateCampaign) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[16]
+	mi := &file_crier_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1840,7 @@ func (x *CreateCampaign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCampaign.ProtoReflect.Descriptor instead.
 func (*CreateCampaign) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateCampaign) GetPush() *v1.Campaign {
@@ -1571,7 +1898,7 @@ type RecordProgress struct {
 
 func (x *RecordProgress) Reset() {
 	*x = RecordProgress{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[17]
+	mi := &file_crier_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1910,7 @@ func (x *RecordProgress) String() string {
 func (*RecordProgress) ProtoMessage() {}
 
 func (x *RecordProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[17]
+	mi := &file_crier_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1923,7 @@ func (x *RecordProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordProgress.ProtoReflect.Descriptor instead.
 func (*RecordProgress) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RecordProgress) GetApp() uint32 {
@@ -1622,7 +1949,7 @@ type Sweep struct {
 
 func (x *Sweep) Reset() {
 	*x = Sweep{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[18]
+	mi := &file_crier_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1961,7 @@ func (x *Sweep) String() string {
 func (*Sweep) ProtoMessage() {}
 
 func (x *Sweep) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[18]
+	mi := &file_crier_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1974,7 @@ func (x *Sweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sweep.ProtoReflect.Descriptor instead.
 func (*Sweep) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 // PutApp creates or replaces an app.
@@ -1663,7 +1990,7 @@ type PutApp struct {
 
 func (x *PutApp) Reset() {
 	*x = PutApp{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[19]
+	mi := &file_crier_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +2002,7 @@ func (x *PutApp) String() string {
 func (*PutApp) ProtoMessage() {}
 
 func (x *PutApp) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[19]
+	mi := &file_crier_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +2015,7 @@ func (x *PutApp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutApp.ProtoReflect.Descriptor instead.
 func (*PutApp) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PutApp) GetApp() []byte {
@@ -1718,7 +2045,7 @@ type PutNode struct {
 
 func (x *PutNode) Reset() {
 	*x = PutNode{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[20]
+	mi := &file_crier_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +2057,7 @@ func (x *PutNode) String() string {
 func (*PutNode) ProtoMessage() {}
 
 func (x *PutNode) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[20]
+	mi := &file_crier_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +2070,7 @@ func (x *PutNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutNode.ProtoReflect.Descriptor instead.
 func (*PutNode) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PutNode) GetId() string {
@@ -1773,7 +2100,7 @@ type SetAttrNames struct {
 
 func (x *SetAttrNames) Reset() {
 	*x = SetAttrNames{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[21]
+	mi := &file_crier_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +2112,7 @@ func (x *SetAttrNames) String() string {
 func (*SetAttrNames) ProtoMessage() {}
 
 func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[21]
+	mi := &file_crier_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +2125,7 @@ func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttrNames.ProtoReflect.Descriptor instead.
 func (*SetAttrNames) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetAttrNames) GetApp() uint32 {
@@ -1830,7 +2157,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[22]
+	mi := &file_crier_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +2169,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[22]
+	mi := &file_crier_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +2182,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Origin) GetUsed() uint64 {
@@ -1898,7 +2225,7 @@ type Meta struct {
 
 func (x *Meta) Reset() {
 	*x = Meta{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[23]
+	mi := &file_crier_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +2237,7 @@ func (x *Meta) String() string {
 func (*Meta) ProtoMessage() {}
 
 func (x *Meta) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[23]
+	mi := &file_crier_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2250,7 @@ func (x *Meta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meta.ProtoReflect.Descriptor instead.
 func (*Meta) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Meta) GetIndex() uint64 {
@@ -1978,7 +2305,7 @@ type Home struct {
 
 func (x *Home) Reset() {
 	*x = Home{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[24]
+	mi := &file_crier_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1990,7 +2317,7 @@ func (x *Home) String() string {
 func (*Home) ProtoMessage() {}
 
 func (x *Home) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[24]
+	mi := &file_crier_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2003,7 +2330,7 @@ func (x *Home) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Home.ProtoReflect.Descriptor instead.
 func (*Home) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Home) GetSeq() uint64 {
@@ -2049,7 +2376,7 @@ type Random struct {
 
 func (x *Random) Reset() {
 	*x = Random{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[25]
+	mi := &file_crier_log_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2388,7 @@ func (x *Random) String() string {
 func (*Random) ProtoMessage() {}
 
 func (x *Random) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[25]
+	mi := &file_crier_log_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2401,7 @@ func (x *Random) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Random.ProtoReflect.Descriptor instead.
 func (*Random) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Random) GetSeq() uint64 {
@@ -2102,7 +2429,7 @@ var File_crier_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\xe8\x06\n" +
+	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\xb1\a\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12>\n" +
@@ -2118,7 +2445,8 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\fclaim_device\x18\v \x01(\v2\x19.crier.log.v1.ClaimDeviceH\x00R\vclaimDevice\x12G\n" +
 	"\x0fvendor_progress\x18\f \x01(\v2\x1c.crier.log.v1.VendorProgressH\x00R\x0evendorProgress\x12A\n" +
 	"\rrecord_online\x18\r \x01(\v2\x1a.crier.log.v1.RecordOnlineH\x00R\frecordOnline\x122\n" +
-	"\bput_node\x18\x10 \x01(\v2\x15.crier.log.v1.PutNodeH\x00R\aputNode\x12)\n" +
+	"\bput_node\x18\x10 \x01(\v2\x15.crier.log.v1.PutNodeH\x00R\aputNode\x12G\n" +
+	"\x0frecord_sendings\x18\x11 \x01(\v2\x1c.crier.log.v1.RecordSendingsH\x00R\x0erecordSendings\x12)\n" +
 	"\x02id\x18\x0f \x01(\v2\x19.crier.types.v1.CommandIDR\x02idB\x06\n" +
 	"\x04body\"A\n" +
 	"\vChangeBatch\x122\n" +
@@ -2185,7 +2513,26 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x06places\x18\x01 \x03(\v2\x13.crier.log.v1.PlaceR\x06places\"3\n" +
 	"\x05Owner\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x16\n" +
-	"\x06former\x18\x02 \x03(\tR\x06former\"\xa5\x04\n" +
+	"\x06former\x18\x02 \x03(\tR\x06former\"N\n" +
+	"\x0eRecordSendings\x12<\n" +
+	"\tcampaigns\x18\x01 \x03(\v2\x1e.crier.log.v1.CampaignSendingsR\tcampaigns\"\x82\x01\n" +
+	"\x10CampaignSendings\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\rR\x03app\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x122\n" +
+	"\x06groups\x18\x03 \x03(\v2\x1a.crier.log.v1.SendingGroupR\x06groups\x12\x16\n" +
+	"\x06missed\x18\x04 \x01(\x04R\x06missed\"\xfe\x01\n" +
+	"\fSendingGroup\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\bplatform\x18\x02 \x01(\tR\bplatform\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x18\n" +
+	"\amailbox\x18\x04 \x01(\bR\amailbox\x12\"\n" +
+	"\facknowledged\x18\x05 \x01(\bR\facknowledged\x12\x17\n" +
+	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\x12\x1a\n" +
+	"\bordinals\x18\a \x03(\rR\bordinals\x12\x19\n" +
+	"\bafter_ms\x18\b \x03(\rR\aafterMs\x12\x1a\n" +
+	"\bsessions\x18\t \x03(\tR\bsessions\">\n" +
+	"\bSendings\x122\n" +
+	"\x06groups\x18\x01 \x03(\v2\x1a.crier.log.v1.SendingGroupR\x06groups\"\x93\x05\n" +
 	"\x06Funnel\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x04R\amatched\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\x04R\x06online\x12\x12\n" +
@@ -2204,7 +2551,10 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x0evendor_expired\x18\r \x01(\x04R\rvendorExpired\x12%\n" +
 	"\x0evendor_deleted\x18\x0e \x01(\x04R\rvendorDeleted\x12\x18\n" +
 	"\arecords\x18\x0f \x01(\rR\arecords\x12\x1a\n" +
-	"\battempts\x18\x10 \x01(\x04R\battempts\x1a9\n" +
+	"\battempts\x18\x10 \x01(\x04R\battempts\x12'\n" +
+	"\x0fsending_records\x18\x11 \x01(\rR\x0esendingRecords\x12\x1a\n" +
+	"\bsendings\x18\x12 \x01(\x04R\bsendings\x12'\n" +
+	"\x0fsendings_missed\x18\x13 \x01(\x04R\x0esendingsMissed\x1a9\n" +
 	"\vFailedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd5\x01\n" +
@@ -2267,76 +2617,84 @@ func file_crier_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_crier_log_v1_log_proto_rawDescData
 }
 
-var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_crier_log_v1_log_proto_goTypes = []any{
-	(*Command)(nil),        // 0: crier.log.v1.Command
-	(*ChangeBatch)(nil),    // 1: crier.log.v1.ChangeBatch
-	(*ChangeAccounts)(nil), // 2: crier.log.v1.ChangeAccounts
-	(*StartCampaign)(nil),  // 3: crier.log.v1.StartCampaign
-	(*Acknowledge)(nil),    // 4: crier.log.v1.Acknowledge
-	(*ClaimDevice)(nil),    // 5: crier.log.v1.ClaimDevice
-	(*VendorProgress)(nil), // 6: crier.log.v1.VendorProgress
-	(*AttemptGroup)(nil),   // 7: crier.log.v1.AttemptGroup
-	(*VendorResult)(nil),   // 8: crier.log.v1.VendorResult
-	(*Attempt)(nil),        // 9: crier.log.v1.Attempt
-	(*Attempts)(nil),       // 10: crier.log.v1.Attempts
-	(*RecordOnline)(nil),   // 11: crier.log.v1.RecordOnline
-	(*Place)(nil),          // 12: crier.log.v1.Place
-	(*Places)(nil),         // 13: crier.log.v1.Places
-	(*Owner)(nil),          // 14: crier.log.v1.Owner
-	(*Funnel)(nil),         // 15: crier.log.v1.Funnel
-	(*CreateCampaign)(nil), // 16: crier.log.v1.CreateCampaign
-	(*RecordProgress)(nil), // 17: crier.log.v1.RecordProgress
-	(*Sweep)(nil),          // 18: crier.log.v1.Sweep
-	(*PutApp)(nil),         // 19: crier.log.v1.PutApp
-	(*PutNode)(nil),        // 20: crier.log.v1.PutNode
-	(*SetAttrNames)(nil),   // 21: crier.log.v1.SetAttrNames
-	(*Origin)(nil),         // 22: crier.log.v1.Origin
-	(*Meta)(nil),           // 23: crier.log.v1.Meta
-	(*Home)(nil),           // 24: crier.log.v1.Home
-	(*Random)(nil),         // 25: crier.log.v1.Random
-	nil,                    // 26: crier.log.v1.Funnel.FailedEntry
-	nil,                    // 27: crier.log.v1.SetAttrNames.NamesEntry
-	(*v1.CommandID)(nil),   // 28: crier.types.v1.CommandID
-	(*v1.Change)(nil),      // 29: crier.types.v1.Change
-	(*v1.Campaign)(nil),    // 30: crier.types.v1.Campaign
-	(*v1.Report)(nil),      // 31: crier.types.v1.Report
+	(*Command)(nil),          // 0: crier.log.v1.Command
+	(*ChangeBatch)(nil),      // 1: crier.log.v1.ChangeBatch
+	(*ChangeAccounts)(nil),   // 2: crier.log.v1.ChangeAccounts
+	(*StartCampaign)(nil),    // 3: crier.log.v1.StartCampaign
+	(*Acknowledge)(nil),      // 4: crier.log.v1.Acknowledge
+	(*ClaimDevice)(nil),      // 5: crier.log.v1.ClaimDevice
+	(*VendorProgress)(nil),   // 6: crier.log.v1.VendorProgress
+	(*AttemptGroup)(nil),     // 7: crier.log.v1.AttemptGroup
+	(*VendorResult)(nil),     // 8: crier.log.v1.VendorResult
+	(*Attempt)(nil),          // 9: crier.log.v1.Attempt
+	(*Attempts)(nil),         // 10: crier.log.v1.Attempts
+	(*RecordOnline)(nil),     // 11: crier.log.v1.RecordOnline
+	(*Place)(nil),            // 12: crier.log.v1.Place
+	(*Places)(nil),           // 13: crier.log.v1.Places
+	(*Owner)(nil),            // 14: crier.log.v1.Owner
+	(*RecordSendings)(nil),   // 15: crier.log.v1.RecordSendings
+	(*CampaignSendings)(nil), // 16: crier.log.v1.CampaignSendings
+	(*SendingGroup)(nil),     // 17: crier.log.v1.SendingGroup
+	(*Sendings)(nil),         // 18: crier.log.v1.Sendings
+	(*Funnel)(nil),           // 19: crier.log.v1.Funnel
+	(*CreateCampaign)(nil),   // 20: crier.log.v1.CreateCampaign
+	(*RecordProgress)(nil),   // 21: crier.log.v1.RecordProgress
+	(*Sweep)(nil),            // 22: crier.log.v1.Sweep
+	(*PutApp)(nil),           // 23: crier.log.v1.PutApp
+	(*PutNode)(nil),          // 24: crier.log.v1.PutNode
+	(*SetAttrNames)(nil),     // 25: crier.log.v1.SetAttrNames
+	(*Origin)(nil),           // 26: crier.log.v1.Origin
+	(*Meta)(nil),             // 27: crier.log.v1.Meta
+	(*Home)(nil),             // 28: crier.log.v1.Home
+	(*Random)(nil),           // 29: crier.log.v1.Random
+	nil,                      // 30: crier.log.v1.Funnel.FailedEntry
+	nil,                      // 31: crier.log.v1.SetAttrNames.NamesEntry
+	(*v1.CommandID)(nil),     // 32: crier.types.v1.CommandID
+	(*v1.Change)(nil),        // 33: crier.types.v1.Change
+	(*v1.Campaign)(nil),      // 34: crier.types.v1.Campaign
+	(*v1.Report)(nil),        // 35: crier.types.v1.Report
 }
 var file_crier_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: crier.log.v1.Command.change_batch:type_name -> crier.log.v1.ChangeBatch
 	3,  // 1: crier.log.v1.Command.start_campaign:type_name -> crier.log.v1.StartCampaign
 	4,  // 2: crier.log.v1.Command.acknowledge:type_name -> crier.log.v1.Acknowledge
-	16, // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
-	17, // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
-	18, // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
-	19, // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
-	21, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
+	20, // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
+	21, // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
+	22, // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
+	23, // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
+	25, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
 	5,  // 8: crier.log.v1.Command.claim_device:type_name -> crier.log.v1.ClaimDevice
 	6,  // 9: crier.log.v1.Command.vendor_progress:type_name -> crier.log.v1.VendorProgress
 	11, // 10: crier.log.v1.Command.record_online:type_name -> crier.log.v1.RecordOnline
-	20, // 11: crier.log.v1.Command.put_node:type_name -> crier.log.v1.PutNode
-	28, // 12: crier.log.v1.Command.id:type_name -> crier.types.v1.CommandID
-	2,  // 13: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
-	29, // 14: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
-	28, // 15: crier.log.v1.ChangeAccounts.id:type_name -> crier.types.v1.CommandID
-	30, // 16: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	8,  // 17: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
-	9,  // 18: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
-	29, // 19: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
-	7,  // 20: crier.log.v1.VendorProgress.groups:type_name -> crier.log.v1.AttemptGroup
-	9,  // 21: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
-	7,  // 22: crier.log.v1.Attempts.groups:type_name -> crier.log.v1.AttemptGroup
-	12, // 23: crier.log.v1.RecordOnline.places:type_name -> crier.log.v1.Place
-	12, // 24: crier.log.v1.Places.places:type_name -> crier.log.v1.Place
-	26, // 25: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
-	30, // 26: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
-	31, // 27: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
-	27, // 28: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	24, // 11: crier.log.v1.Command.put_node:type_name -> crier.log.v1.PutNode
+	15, // 12: crier.log.v1.Command.record_sendings:type_name -> crier.log.v1.RecordSendings
+	32, // 13: crier.log.v1.Command.id:type_name -> crier.types.v1.CommandID
+	2,  // 14: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
+	33, // 15: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
+	32, // 16: crier.log.v1.ChangeAccounts.id:type_name -> crier.types.v1.CommandID
+	34, // 17: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	8,  // 18: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
+	9,  // 19: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
+	33, // 20: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
+	7,  // 21: crier.log.v1.VendorProgress.groups:type_name -> crier.log.v1.AttemptGroup
+	9,  // 22: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
+	7,  // 23: crier.log.v1.Attempts.groups:type_name -> crier.log.v1.AttemptGroup
+	12, // 24: crier.log.v1.RecordOnline.places:type_name -> crier.log.v1.Place
+	12, // 25: crier.log.v1.Places.places:type_name -> crier.log.v1.Place
+	16, // 26: crier.log.v1.RecordSendings.campaigns:type_name -> crier.log.v1.CampaignSendings
+	17, // 27: crier.log.v1.CampaignSendings.groups:type_name -> crier.log.v1.SendingGroup
+	17, // 28: crier.log.v1.Sendings.groups:type_name -> crier.log.v1.SendingGroup
+	30, // 29: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
+	34, // 30: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
+	35, // 31: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
+	31, // 32: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_crier_log_v1_log_proto_init() }
@@ -2357,6 +2715,7 @@ func file_crier_log_v1_log_proto_init() {
 		(*Command_VendorProgress)(nil),
 		(*Command_RecordOnline)(nil),
 		(*Command_PutNode)(nil),
+		(*Command_RecordSendings)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2364,7 +2723,7 @@ func file_crier_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_log_v1_log_proto_rawDesc), len(file_crier_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

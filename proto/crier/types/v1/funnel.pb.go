@@ -277,10 +277,12 @@ type Explanation struct {
 	Connected []*Place `protobuf:"bytes,12,rep,name=connected,proto3" json:"connected,omitempty"`
 	// What went over connections.
 	Sendings []*Sending `protobuf:"bytes,13,rep,name=sendings,proto3" json:"sendings,omitempty"`
-	// Since when sendings are remembered, Unix nanoseconds.
-	RememberedNs  int64 `protobuf:"varint,14,opt,name=remembered_ns,json=rememberedNs,proto3" json:"remembered_ns,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Since when the partition has its leader, Unix nanoseconds.
+	LeaderSinceNs int64 `protobuf:"varint,14,opt,name=leader_since_ns,json=leaderSinceNs,proto3" json:"leader_since_ns,omitempty"`
+	// There were more sendings than are recorded.
+	SendingsMissing bool `protobuf:"varint,15,opt,name=sendings_missing,json=sendingsMissing,proto3" json:"sendings_missing,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Explanation) Reset() {
@@ -404,11 +406,18 @@ func (x *Explanation) GetSendings() []*Sending {
 	return nil
 }
 
-func (x *Explanation) GetRememberedNs() int64 {
+func (x *Explanation) GetLeaderSinceNs() int64 {
 	if x != nil {
-		return x.RememberedNs
+		return x.LeaderSinceNs
 	}
 	return 0
+}
+
+func (x *Explanation) GetSendingsMissing() bool {
+	if x != nil {
+		return x.SendingsMissing
+	}
+	return false
 }
 
 // Place is where a session is.
@@ -684,7 +693,7 @@ const file_crier_types_v1_funnel_proto_rawDesc = "" +
 	"\x05to_do\x18\b \x01(\x04R\x04toDo\x1a9\n" +
 	"\vFailedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xc1\x03\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xef\x03\n" +
 	"\vExplanation\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x16\n" +
@@ -699,8 +708,9 @@ const file_crier_types_v1_funnel_proto_rawDesc = "" +
 	" \x01(\tR\x06vendor\x123\n" +
 	"\battempts\x18\v \x03(\v2\x17.crier.types.v1.AttemptR\battempts\x123\n" +
 	"\tconnected\x18\f \x03(\v2\x15.crier.types.v1.PlaceR\tconnected\x123\n" +
-	"\bsendings\x18\r \x03(\v2\x17.crier.types.v1.SendingR\bsendings\x12#\n" +
-	"\rremembered_ns\x18\x0e \x01(\x03R\frememberedNs\"M\n" +
+	"\bsendings\x18\r \x03(\v2\x17.crier.types.v1.SendingR\bsendings\x12&\n" +
+	"\x0fleader_since_ns\x18\x0e \x01(\x03R\rleaderSinceNs\x12)\n" +
+	"\x10sendings_missing\x18\x0f \x01(\bR\x0fsendingsMissing\"M\n" +
 	"\x05Place\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\bplatform\x18\x02 \x01(\tR\bplatform\x12\x14\n" +
