@@ -23,6 +23,7 @@ type Config struct {
 	Version          string        // of the binary, for people
 	Replicas         int           // of each partition, where there are as many nodes; default 3
 	MovesAtOnce      int           // partitions with a replica that is being built, in the cluster; default 4
+	SnapshotRate     int           // bytes a second of the replicas that this node sends to others; default 32 MB
 	Grace            time.Duration // how long a dead node may take to come back before what it held is rebuilt elsewhere; default 60 s
 	BalanceAfter     time.Duration // how long no node must have come or gone before leaders are evened out; default 10 s
 	Expect           int           // nodes that form a new cluster together; default 1

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -54,6 +55,9 @@ type Config struct {
 	// SnapshotRestore bounds how long the other node may take to restore one that has arrived; default 10 min.
 	SnapshotRestore time.Duration
 
+	// SnapshotRate bounds the bytes a second of all snapshots that this node sends, at least 1 MB; default 32 MB. What restores them is slowed down too.
+	SnapshotRate int
+
 	Registerer prometheus.Registerer // nil: metrics are counted and not shown
 	Logger     *slog.Logger
 }
@@ -74,6 +78,7 @@ func (c *Config) setDefaults() {
 			*d.field = d.value
 		}
 	}
+	c.SnapshotRate = cmp.Or(c.SnapshotRate, 32_000_000)
 	if c.Dial == nil {
 		c.Dial = dialTCP
 	}
@@ -120,6 +125,9 @@ func (c *Config) Validate() error {
 		if d < 10*time.Millisecond {
 			bad("%s is %v, it must be at least 10ms", field, d)
 		}
+	}
+	if c.SnapshotRate < minSnapshotRate {
+		bad("SnapshotRate is %d, it must be at least %d", c.SnapshotRate, minSnapshotRate)
 	}
 	if c.Coalesce > time.Second {
 		bad("Coalesce is %v, it must be at most 1s", c.Coalesce)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/time/rate"
 
 	"github.com/crier-im/crier"
 )
@@ -32,6 +33,8 @@ type Mux struct {
 	running  sync.WaitGroup
 	strange  chan struct{} // a place for each handshake of a caller
 	refusals refusals
+
+	snapshots *rate.Limiter // bytes of snapshots that are sent
 
 	mu      sync.Mutex
 	closed  bool
@@ -56,6 +59,7 @@ func Open(cfg Config) (*Mux, error) {
 		cfg: cfg, log: cfg.Logger.With("component", "transport"), metrics: newMetrics(cfg.Registerer), listener: listener,
 		strange: make(chan struct{}, maxHandshakes), groups: make(map[crier.PartitionID]*group), links: make(map[string]*link),
 		inbound: make(map[string]net.Conn), conns: make(map[net.Conn]struct{}),
+		snapshots: rate.NewLimiter(rate.Limit(cfg.SnapshotRate), snapshotStep),
 	}
 	m.client, m.server = mutual(cfg.TLS)
 	m.ctx, m.cancel = context.WithCancel(context.Background())

@@ -16,6 +16,9 @@ import (
 // snapshotStep is how much of a snapshot is read and written at a time.
 const snapshotStep = 256 << 10
 
+// minSnapshotRate lets a step of each of 100 snapshots through within SnapshotStall.
+const minSnapshotRate = 1_000_000
+
 // InstallSnapshot is raft.Transport's. The bytes go over a connection of their own, so that nothing else waits behind them. Like an append it
 // waits for the link and for the group there, up to AppendTimeout; from then on progress is what
 // bounds it: SnapshotStall between bytes, PeerTimeout between signs of life, SnapshotRestore once all has arrived.
@@ -41,6 +44,7 @@ func (g *group) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress, args
 // sending is the connection on which a snapshot is sent.
 type sending struct {
 	net.Conn
+	ctx     context.Context // the group's
 	mux     *Mux
 	peer    string
 	size    int64
@@ -68,7 +72,7 @@ func (g *group) offerSnapshot(target raft.ServerAddress, args *raft.InstallSnaps
 	if err != nil {
 		return nil, linkDown(peer, err)
 	}
-	s := &sending{Conn: c, mux: m, peer: peer, size: args.Size, traffic: l.traffic}
+	s := &sending{Conn: c, ctx: g.ctx, mux: m, peer: peer, size: args.Size, traffic: l.traffic}
 	s.stop = context.AfterFunc(g.ctx, func() { abort(c) })
 	s.in = bufio.NewReader(&patientReader{c, m.cfg.PeerTimeout, l.traffic})
 	if err := s.offer(g, args); err != nil {
@@ -177,6 +181,9 @@ func (s *sending) stream(data io.Reader) error {
 			if err := atEnd(data); err != nil {
 				return err
 			}
+		}
+		if err := s.mux.snapshots.WaitN(s.ctx, n); err != nil {
+			return err
 		}
 		if err := s.write(b[:n]); err != nil {
 			return linkDown(s.peer, err)

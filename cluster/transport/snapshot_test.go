@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/cluster/transport"
 )
 
@@ -73,6 +75,30 @@ func TestSnapshots(t *testing.T) {
 }
 
 // What holds a snapshot up for good is noticed at both ends.
+// Snapshots share the bytes a second that a node may send.
+func TestSnapshotsAreSlowedDown(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	const rate, size = 1_000_000, 1_000_000
+	sender, receiver := n.open(t, "a", func(c *transport.Config) { c.SnapshotRate = rate }), n.open(t, "b", nil)
+	takes := make(chan take, 2)
+	began := time.Now()
+	var sends errgroup.Group
+	for p := range crier.PartitionID(2) {
+		serve(t, receiver.Group(p), restorer(takes, 0))
+		sends.Go(func() error {
+			var resp raft.InstallSnapshotResponse
+			return sender.Group(p).InstallSnapshot("b", "b", snapshot(size), &resp, bytes.NewReader(make([]byte, size)))
+		})
+	}
+	if err := sends.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < 1500*time.Millisecond { // the first 262 kB are free
+		t.Errorf("2 MB at 1 MB/s took %v", took)
+	}
+}
+
 func TestSnapshotStalls(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

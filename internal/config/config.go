@@ -94,6 +94,7 @@ type Cluster struct {
 	Partitions      int           `yaml:"partitions" help:"number of partitions of a new data directory; fixed for ever"`
 	Replicas        int           `yaml:"replicas" help:"nodes that keep each partition, where there are as many; the same on all nodes"`
 	MovesAtOnce     int           `yaml:"moves_at_once" help:"partitions with a replica that is being built at a time, in the whole cluster; the same on all nodes"`
+	SnapshotRate    int           `yaml:"snapshot_rate" help:"MB a second that this node sends of replicas that are built on others"`
 	ReplaceAfter    time.Duration `yaml:"replace_after" help:"how long a dead node may take to come back before what it kept is rebuilt on others; the same on all nodes"`
 	BootstrapExpect int           `yaml:"bootstrap_expect" help:"nodes that form a new cluster together; 1: this node by itself, or, with join, it joins a cluster that others have formed"`
 	Join            []string      `yaml:"join" help:"host:port of the gossip of other nodes"`
@@ -130,7 +131,7 @@ func Default() *Config {
 		},
 		Vendors: Vendors{Concurrency: 1000},
 		Cluster: Cluster{
-			Name: "crier", Partitions: crier.DefaultPartitions, Replicas: 3, MovesAtOnce: 4, ReplaceAfter: time.Minute, BootstrapExpect: 1, Join: []string{},
+			Name: "crier", Partitions: crier.DefaultPartitions, Replicas: 3, MovesAtOnce: 4, SnapshotRate: 32, ReplaceAfter: time.Minute, BootstrapExpect: 1, Join: []string{},
 			GossipListen: "127.0.0.1:0", ActorListen: "127.0.0.1:0", RaftListen: "127.0.0.1:0",
 			TLSServerName: "crier-node", Heartbeat: time.Second,
 		},
@@ -301,6 +302,7 @@ func (c *Config) Validate() error {
 	must(c.Cluster.Name != "" && len(c.Cluster.Name) <= 64, "cluster.name", "must have 1 to 64 characters")
 	must(c.Cluster.Replicas >= 1 && c.Cluster.Replicas <= 7, "cluster.replicas", "must be 1 to 7")
 	must(c.Cluster.MovesAtOnce >= 1 && c.Cluster.MovesAtOnce <= crier.MaxPartitions, "cluster.moves_at_once", "must be 1 to 1024")
+	must(c.Cluster.SnapshotRate >= 1 && c.Cluster.SnapshotRate <= 100_000, "cluster.snapshot_rate", "must be 1 to 100000")
 	must(c.Cluster.ReplaceAfter >= time.Second, "cluster.replace_after", "must be at least 1s")
 	must(c.Cluster.BootstrapExpect >= 1 && c.Cluster.BootstrapExpect <= 7, "cluster.bootstrap_expect", "must be 1 to 7")
 	for _, proxy := range c.HTTP.TrustedProxies {
