@@ -19,6 +19,7 @@ type metrics struct {
 	changes  prometheus.Counter
 	apply    prometheus.Histogram
 	repeats  prometheus.Counter
+	traffic  traffic
 
 	coordinator prometheus.Gauge
 	nodes       *prometheus.GaugeVec
@@ -31,7 +32,11 @@ type metrics struct {
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	f := promauto.With(r)
+	bytes := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "crier_actor_bytes_total", Help: "Bytes of the messages between actors of this node and of others.",
+	}, []string{"direction"})
 	return &metrics{
+		traffic: traffic{sent: bytes.WithLabelValues("sent"), received: bytes.WithLabelValues("received")},
 		leaders: f.NewGauge(prometheus.GaugeOpts{
 			Name: "crier_raft_leaders", Help: "Raft groups that this node leads.",
 		}),

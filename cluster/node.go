@@ -211,7 +211,7 @@ func newSystem(log *slog.Logger) *actor.ActorSystem {
 
 // serverOptions are those of the actors' listener: with TLS, only nodes with a certificate of the CA get in.
 func (n *Node) serverOptions() []grpc.ServerOption {
-	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(packetMost)}
+	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(packetMost), grpc.StatsHandler(&n.metrics.traffic)}
 	if n.cfg.TLS != nil {
 		server := n.cfg.TLS.Clone()
 		server.ClientAuth = tls.RequireAndVerifyClientCert
@@ -227,7 +227,7 @@ func (n *Node) dialOptions() []grpc.DialOption {
 		secure = credentials.NewTLS(n.cfg.TLS.Clone())
 	}
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(secure), grpc.WithContextDialer(n.dial),
+		grpc.WithTransportCredentials(secure), grpc.WithContextDialer(n.dial), grpc.WithStatsHandler(&n.metrics.traffic),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: dialTimeout}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(packetMost), grpc.MaxCallSendMsgSize(packetMost)),
 	}

@@ -49,7 +49,7 @@ func newBench() *cobra.Command {
 	f.IntVar(&cfg.Connections, "connections", 10_000, "idle connections; the process may need that many file descriptors")
 	f.IntVar(&cfg.Devices, "devices", 100_000, "devices that are notified, each of an account of its own")
 	f.DurationVar(&cfg.Duration, "duration", 5*time.Second, "how long each load of writes runs")
-	f.StringSliceVar(&cfg.Only, "only", nil, "measure only these: writes, audience, connections, vendors")
+	f.StringSliceVar(&cfg.Only, "only", nil, "measure only these: writes, audience, connections, cluster, vendors")
 	f.StringVar(&report, "report", "", "write a Markdown report to this file instead of a table")
 	f.StringVar(&bare, "bare", "", "serve as the bare WebSocket library on this address")
 	_ = f.MarkHidden("bare") // the flag is there

@@ -23,7 +23,7 @@ type Config struct {
 	Connections int    // idle connections; at most what the process may open
 	Devices     int    // of the vendors' part, each of an account of its own
 	Duration    time.Duration
-	Only        []string  // parts to measure: writes, audience, connections, vendors; empty: all
+	Only        []string  // parts to measure: writes, audience, connections, cluster, vendors; empty: all
 	Out         io.Writer // progress
 }
 
@@ -38,7 +38,7 @@ func Run(ctx context.Context, cfg Config) ([]Result, error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, Config) ([]Result, error)
-	}{{"writes", measureWrites}, {"audience", measureAudience}, {"connections", measureConnections}, {"vendors", measureVendors}} {
+	}{{"writes", measureWrites}, {"audience", measureAudience}, {"connections", measureConnections}, {"cluster", measureCluster}, {"vendors", measureVendors}} {
 		if len(cfg.Only) > 0 && !slices.Contains(cfg.Only, part.name) {
 			continue
 		}

@@ -28,8 +28,8 @@ import (
 )
 
 const (
-	// pushRounds is how often a push to all connections is timed; the first warms up.
-	pushRounds = 6
+	// pushRounds is how often a push to all connections is timed.
+	pushRounds = 5
 	// dialersAtOnce is how many connections are opened at a time.
 	dialersAtOnce = 64
 	arriveWithin  = time.Minute
@@ -58,13 +58,7 @@ func measureConnections(ctx context.Context, cfg Config) ([]Result, error) {
 	}
 	s := new(sink)
 	defer s.close()
-	err = s.open(ctx, cfg.Connections, strings.TrimPrefix(n.url, "http://"), gateway.Path, frame.Proto.Subprotocol(), func(i int) ([]byte, error) {
-		user := device(i)
-		return frame.Proto.EncodeClient(&frame.Login{
-			SDKAppID: n.app, Identifier: string(user), Platform: crier.Android, UserSig: usersig.Sign(n.key, n.app, user, time.Now(), time.Hour, nil),
-		})
-	})
-	if err != nil {
+	if err := s.logIn(ctx, cfg.Connections, n.url, n.app, n.key, 0); err != nil {
 		return nil, err
 	}
 	time.Sleep(2 * time.Second) // the last logins settle
@@ -72,12 +66,7 @@ func measureConnections(ctx context.Context, cfg Config) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	random := uint32(4_000_000_000) // as many digits in every TaskId, so that all frames are as long
-	ours, err := s.time(func() error {
-		random++
-		_, err := c.Push(ctx, client.Push{Text: "One message to everybody who is connected.", Random: random})
-		return err
-	})
+	ours, err := s.time(pushing(ctx, c))
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +105,16 @@ func importDevices(ctx context.Context, c *client.Client, n int) error {
 		}
 	}
 	return nil
+}
+
+// pushing returns what pushes to everybody who is connected. All frames are as long: every TaskId has as many digits.
+func pushing(ctx context.Context, c *client.Client) func() error {
+	random := uint32(4_000_000_000)
+	return func() error {
+		random++
+		_, err := c.Push(ctx, client.Push{Text: "One message to everybody who is connected.", Random: random})
+		return err
+	}
 }
 
 // measureBare times the bare library's prepared frame.
@@ -186,6 +185,7 @@ type sink struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	got   atomic.Int64
+	size  int64 // of the frame that is sent
 	group sync.WaitGroup
 }
 
@@ -212,6 +212,16 @@ func (s *sink) open(ctx context.Context, n int, address, path, protocol string, 
 		})
 	}
 	return group.Wait()
+}
+
+// logIn opens connections of n accounts of an app to a node, the first of which has the number.
+func (s *sink) logIn(ctx context.Context, n int, url string, app crier.AppID, key string, first int) error {
+	return s.open(ctx, n, strings.TrimPrefix(url, "http://"), gateway.Path, frame.Proto.Subprotocol(), func(i int) ([]byte, error) {
+		user := device(first + i)
+		return frame.Proto.EncodeClient(&frame.Login{
+			SDKAppID: app, Identifier: string(user), Platform: crier.Android, UserSig: usersig.Sign(key, app, user, time.Now(), time.Hour, nil),
+		})
+	})
 }
 
 func (s *sink) connect(address, path, protocol string, login []byte) error {
@@ -281,26 +291,40 @@ func (s *sink) login(conn net.Conn, r *bufio.Reader, login []byte) error {
 }
 
 // time sends several rounds and returns the median time until all have one more
-// frame. The first round tells how long a frame is.
+// frame.
 func (s *sink) time(send func() error) (time.Duration, error) {
-	var rounds []time.Duration
-	var size int64
-	for round := range pushRounds {
+	if err := s.warmUp(send); err != nil {
+		return 0, err
+	}
+	return s.rounds(pushRounds, send)
+}
+
+// warmUp sends one round that is not timed: it tells how long a frame is.
+func (s *sink) warmUp(send func() error) error {
+	before, started := s.got.Load(), time.Now()
+	if err := send(); err != nil {
+		return err
+	}
+	_, err := s.wait(before, 0, started)
+	s.size = (s.got.Load() - before) / int64(len(s.conns))
+	return err
+}
+
+// rounds is time after warmUp.
+func (s *sink) rounds(n int, send func() error) (time.Duration, error) {
+	var all []time.Duration
+	for range n {
 		before, started := s.got.Load(), time.Now()
 		if err := send(); err != nil {
 			return 0, err
 		}
-		took, err := s.wait(before, size, started)
+		took, err := s.wait(before, s.size, started)
 		if err != nil {
 			return 0, err
 		}
-		if round == 0 {
-			size = (s.got.Load() - before) / int64(len(s.conns))
-			continue
-		}
-		rounds = append(rounds, took)
+		all = append(all, took)
 	}
-	return median(rounds), nil
+	return median(all), nil
 }
 
 // wait waits until every connection has a frame of the size; where the size is

@@ -110,12 +110,14 @@ type operator struct {
 	http       *http.Client
 }
 
-func newOperator(cfg Config, n *node, dir string) (*operator, error) {
+func newOperator(url, token string) *operator {
+	return &operator{url, token, &http.Client{Timeout: startWait, Transport: &http.Transport{MaxIdleConnsPerHost: registrars}}}
+}
+
+// operatorOf returns the operator of a node that keeps its token below cfg.Dir.
+func operatorOf(cfg Config, n *node, dir string) (*operator, error) {
 	token, err := os.ReadFile(filepath.Join(cfg.Dir, dir, "operator.token"))
-	return &operator{
-		url: n.url, token: strings.TrimSpace(string(token)),
-		http: &http.Client{Timeout: startWait, Transport: &http.Transport{MaxIdleConnsPerHost: registrars}},
-	}, err
+	return newOperator(n.url, strings.TrimSpace(string(token))), err
 }
 
 // call sends in, unless it is nil, and reads the answer into out, unless that is.
@@ -138,7 +140,7 @@ func (o *operator) call(ctx context.Context, method, path string, in, out any) e
 	switch {
 	case err != nil:
 		return err
-	case resp.StatusCode != http.StatusOK:
+	case resp.StatusCode/100 != 2:
 		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
 	case out == nil:
 		return nil
@@ -177,7 +179,7 @@ func prepareVendors(ctx context.Context, cfg Config, sim *simulator, dir string)
 	if err != nil {
 		return 0, err
 	}
-	o, err := newOperator(cfg, n, dir)
+	o, err := operatorOf(cfg, n, dir)
 	if err != nil {
 		return 0, err
 	}
@@ -214,7 +216,7 @@ func measureVendors(ctx context.Context, cfg Config) ([]Result, error) {
 	if b.client, err = n.client(); err != nil {
 		return nil, err
 	}
-	if b.operator, err = newOperator(cfg, n, dir); err != nil {
+	if b.operator, err = operatorOf(cfg, n, dir); err != nil {
 		return nil, err
 	}
 	results, err := b.measure(ctx)

@@ -87,30 +87,36 @@ func startNode(cfg Config, dir string, flags ...string) (*node, error) {
 
 // heap returns the bytes that the server's heap holds after a collection.
 func (n *node) heap() (float64, error) {
-	get := func(path string) (string, error) {
-		resp, err := http.Get("http://" + n.admin + path)
-		if err != nil {
-			return "", err
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		return string(text), err
-	}
 	for range 2 { // the second takes what the first has finalised
-		if _, err := get("/debug/pprof/heap?gc=1"); err != nil {
+		resp, err := http.Get("http://" + n.admin + "/debug/pprof/heap?gc=1")
+		if err != nil {
+			return 0, err
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		if err = errors.Join(err, resp.Body.Close()); err != nil {
 			return 0, err
 		}
 	}
-	text, err := get("/metrics")
+	return metric("http://"+n.admin, "go_memstats_heap_alloc_bytes")
+}
+
+// metric returns the value of one of a server's metrics.
+func metric(url, name string) (float64, error) {
+	resp, err := http.Get(url + "/metrics")
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(text) {
-		if v, ok := strings.CutPrefix(line, "go_memstats_heap_alloc_bytes "); ok {
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(line, name+" "); ok {
 			return strconv.ParseFloat(strings.TrimSpace(v), 64)
 		}
 	}
-	return 0, errors.New("the metrics have no heap")
+	return 0, fmt.Errorf("there is no metric %s", name)
 }
 
 func (n *node) client() (*client.Client, error) {

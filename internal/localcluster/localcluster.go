@@ -53,12 +53,16 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	}
 	c := new(Cluster)
 	gossip, web, raft, actors := at[:cfg.Nodes], at[cfg.Nodes:2*cfg.Nodes], at[2*cfg.Nodes:3*cfg.Nodes], at[3*cfg.Nodes:]
+	join := gossip
+	if cfg.Nodes == 1 {
+		join = nil // one node forms its cluster by itself
+	}
 	for i := range cfg.Nodes {
 		dir := filepath.Join(cfg.Dir, fmt.Sprintf("node-%d", i+1))
 		c.Nodes = append(c.Nodes, &Node{Number: i + 1, URL: "http://" + web[i], Log: dir + ".log", command: append([]string{
 			cfg.Binary, "serve", "--data-dir", dir, "--http-listen", web[i], "--operator-token", cfg.Token,
 			"--cluster-gossip-listen", gossip[i], "--cluster-raft-listen", raft[i], "--cluster-actor-listen", actors[i],
-			"--cluster-bootstrap-expect", fmt.Sprint(cfg.Nodes), "--cluster-join", strings.Join(gossip, ","),
+			"--cluster-bootstrap-expect", fmt.Sprint(cfg.Nodes), "--cluster-join", strings.Join(join, ","),
 		}, cfg.Flags...)})
 	}
 	for _, n := range c.Nodes {
