@@ -14,12 +14,17 @@ const verifyPause = time.Millisecond
 type confirmer interface {
 	// Confirmed returns how many of the peers have answered a heartbeat with success that was sent at since or later.
 	Confirmed(since time.Time, peers []raft.ServerAddress) int
+	// Hurry has heartbeats sent at once, until done is called.
+	Hurry() (done func())
 }
 
 // Verify blocks until a majority of the voters has confirmed, by a heartbeat sent after the call began, that this node leads the group: then
 // what the state machine says is not older than the call. The error carries crier.CodeTimeout: another may lead, or ctx has ended.
 func (g *Group) Verify(ctx context.Context) error {
 	since := time.Now()
+	if t, ok := g.transport.(confirmer); ok {
+		defer t.Hurry()()
+	}
 	for {
 		if !g.IsLeader() {
 			return ErrNotLeader

@@ -33,13 +33,12 @@ type Config struct {
 	Resolve Resolver
 	Dial    Dialer // nil: TCP
 
-	// Coalesce is how long a heartbeat or an empty append waits for others to the same node, to be written
-	// with them; default 10 ms, negative: not at all. See DESIGN.md for what 10 ms save and cost. A heartbeat that
-	// VerifyLeader waits for is recognised by when it comes, and does not wait.
-	Coalesce time.Duration
-
-	// HeartbeatTimeout is raft's, by which the heartbeats are recognised; default 1 s.
+	// HeartbeatTimeout is raft's, by which heartbeats are timed; default 1 s.
 	HeartbeatTimeout time.Duration
+
+	// Coalesce is how long a heartbeat or an empty append waits for others to the same node, to be written
+	// with them; default 1/25 of HeartbeatTimeout, negative: not at all, and heartbeats do not rest either. See DESIGN.md for what it saves.
+	Coalesce time.Duration
 
 	// AppendTimeout bounds an append, most of all its wait for a link that is down or a group that is not open there
 	// yet; default 30 s. It must outlast a restart: raft pauses up to 10.24 s after appends that failed.
@@ -67,8 +66,8 @@ func (c *Config) setDefaults() {
 		field *time.Duration
 		value time.Duration
 	}{
-		{&c.Coalesce, 10 * time.Millisecond},
 		{&c.HeartbeatTimeout, time.Second},
+		{&c.Coalesce, cmp.Or(c.HeartbeatTimeout, time.Second) / 25},
 		{&c.AppendTimeout, 30 * time.Second},
 		{&c.PeerTimeout, 4 * time.Second},
 		{&c.SnapshotStall, 30 * time.Second},

@@ -29,7 +29,8 @@ type group struct {
 
 	mu        sync.Mutex
 	beat      func(raft.RPC)
-	beats     map[string]time.Time // when the last heartbeat to each peer returned
+	urgent    int                  // callers of Hurry
+	hurry     chan struct{}        // closed by the first of them
 	confirmed map[string]time.Time // when the last one was sent that the peer has answered with success
 }
 
@@ -40,7 +41,7 @@ var (
 )
 
 func newGroup(m *Mux, p crier.PartitionID) *group {
-	g := &group{mux: m, id: p, consumer: make(chan raft.RPC, groupQueue), beats: make(map[string]time.Time), confirmed: make(map[string]time.Time)}
+	g := &group{mux: m, id: p, consumer: make(chan raft.RPC, groupQueue), hurry: make(chan struct{}), confirmed: make(map[string]time.Time)}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g
 }
@@ -197,24 +198,61 @@ func (g *group) sleep(d time.Duration, cancel <-chan struct{}) error {
 	}
 }
 
-// heartbeat sends one with those of other groups, or at once where somebody waits for it. Raft's timer fires
-// HeartbeatTimeout/10 after the last one at the earliest; what comes sooner, VerifyLeader has asked for.
+// heartbeat sends one with those of other groups, or at once where somebody waits for it. Raft's pause between two, a tenth or two of
+// HeartbeatTimeout, begins when it returns: it rests before, so that there are half as many and those of all groups come at about the same time.
 func (g *group) heartbeat(target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	k := kindHeartbeat
-	g.mu.Lock()
-	if time.Since(g.beats[string(target)]) >= g.mux.cfg.HeartbeatTimeout/10 && g.mux.cfg.Coalesce > 0 {
+	if !g.hurried() && g.mux.cfg.Coalesce > 0 {
 		k |= lazy
 	}
-	g.mu.Unlock()
 	sent := time.Now()
-	err := g.ask(target, k, args, resp)
+	if err := g.ask(target, k, args, resp); err != nil {
+		return err
+	}
+	if resp.Success {
+		g.mu.Lock()
+		g.confirmed[string(target)] = sent
+		g.mu.Unlock()
+		g.rest()
+	}
+	return nil
+}
+
+// rest waits for the next beat of the node, or for somebody in a hurry.
+func (g *group) rest() {
+	g.mu.Lock()
+	urgent, hurry := g.urgent, g.hurry
+	g.mu.Unlock()
+	if urgent > 0 || g.mux.cfg.Coalesce < 0 {
+		return
+	}
+	select {
+	case <-g.mux.nextBeat():
+	case <-hurry:
+	case <-g.ctx.Done():
+	}
+}
+
+func (g *group) hurried() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.beats[string(target)] = time.Now()
-	if err == nil && resp.Success {
-		g.confirmed[string(target)] = sent
+	return g.urgent > 0
+}
+
+// Hurry has heartbeats of the group sent at once, those that rest too, until the function that it returns is called.
+func (g *group) Hurry() (done func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.urgent++; g.urgent == 1 {
+		close(g.hurry)
 	}
-	return err
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.urgent--; g.urgent == 0 {
+			g.hurry = make(chan struct{})
+		}
+	}
 }
 
 // Confirmed returns how many of the peers have answered a heartbeat with success that was sent at since or later: until then they knew

@@ -118,22 +118,78 @@ func TestHeartbeatsTravelTogether(t *testing.T) {
 	}
 }
 
-// A heartbeat that comes sooner than raft's timer can fire was asked for by VerifyLeader.
-func TestVerifyDoesNotWait(t *testing.T) {
+// Heartbeats rest, so that there are fewer, and wait for company; while somebody is in a hurry they do neither.
+func TestHurry(t *testing.T) {
 	t.Parallel()
 	n := newNetwork()
-	const coalesce = time.Second
-	a := n.open(t, "a", func(c *transport.Config) { c.HeartbeatTimeout, c.Coalesce = 2*time.Minute, coalesce }).Group(0)
+	a := n.open(t, "a", func(c *transport.Config) { c.HeartbeatTimeout, c.Coalesce = 10*time.Minute, time.Second }).Group(0)
 	b := n.open(t, "b", nil).Group(0)
 	serve(t, b, new(follower).answer)
-	for i, least := range []time.Duration{coalesce, 0, 0} {
-		began := time.Now()
+	hurry := a.(interface{ Hurry() (done func()) }).Hurry
+	first, second := hurry(), hurry()
+	began := time.Now()
+	for range 3 {
 		if err := beat(a); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took < least || i > 0 && took > coalesce*3/4 {
-			t.Errorf("heartbeat %d took %v", i, took)
+	}
+	first()
+	if err := beat(a); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("in a hurry four heartbeats took %v", took)
+	}
+	second()
+	resting := make(chan error, 1)
+	go func() { resting <- beat(a) }()
+	select {
+	case err := <-resting:
+		t.Errorf("a heartbeat did not wait: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	done := hurry()
+	defer done()
+	if err := beat(a); err != nil { // takes the one that waits along
+		t.Fatal(err)
+	}
+	if err := <-resting; err != nil {
+		t.Error(err)
+	}
+}
+
+// A heartbeat that was answered rests until the next beat, or until somebody is in a hurry.
+func TestHeartbeatsRest(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	a := n.open(t, "a", func(c *transport.Config) { c.HeartbeatTimeout, c.Coalesce = 10*time.Minute, time.Nanosecond }).Group(0)
+	b := n.open(t, "b", nil).Group(0)
+	answered := make(chan struct{}, 1)
+	b.SetHeartbeatHandler(func(rpc raft.RPC) {
+		rpc.Respond(&raft.AppendEntriesResponse{RPCHeader: header("b"), Term: 1, Success: true}, nil)
+		answered <- struct{}{}
+	})
+	resting := make(chan error, 1)
+	go func() { resting <- beat(a) }()
+	<-answered
+	confirmed := func() bool {
+		return a.(interface {
+			Confirmed(since time.Time, peers []raft.ServerAddress) int
+		}).Confirmed(time.Time{}, []raft.ServerAddress{"b"}) == 1
+	}
+	for deadline := time.Now().Add(time.Minute); !confirmed(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the answer does not come")
 		}
+	}
+	select {
+	case err := <-resting:
+		t.Errorf("a heartbeat did not rest: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	a.(interface{ Hurry() (done func()) }).Hurry()()
+	if err := <-resting; err != nil {
+		t.Error(err)
 	}
 }
 
