@@ -22,8 +22,9 @@ type Config struct {
 	Accounts    int    // of the large app
 	Connections int    // idle connections; at most what the process may open
 	Devices     int    // of the vendors' part, each of an account of its own
+	Kills       int    // of nodes of a cluster
 	Duration    time.Duration
-	Only        []string  // parts to measure: writes, audience, connections, cluster, vendors; empty: all
+	Only        []string  // parts to measure: writes, audience, connections, cluster, failover, vendors; empty: all
 	Out         io.Writer // progress
 }
 
@@ -38,7 +39,7 @@ func Run(ctx context.Context, cfg Config) ([]Result, error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, Config) ([]Result, error)
-	}{{"writes", measureWrites}, {"audience", measureAudience}, {"connections", measureConnections}, {"cluster", measureCluster}, {"vendors", measureVendors}} {
+	}{{"writes", measureWrites}, {"audience", measureAudience}, {"connections", measureConnections}, {"cluster", measureCluster}, {"failover", measureFailover}, {"vendors", measureVendors}} {
 		if len(cfg.Only) > 0 && !slices.Contains(cfg.Only, part.name) {
 			continue
 		}
