@@ -67,7 +67,7 @@ func openGroup(cfg *Config, p crier.PartitionID, first raft.Configuration, t raf
 		return nil, fmt.Errorf("start group %s: %w", p, err)
 	}
 	if c := g.raft.GetConfiguration().Configuration(); len(c.Servers) == 1 && c.Servers[0].ID == rc.LocalID {
-		if t, ok := t.(interface{ Campaign() }); ok {
+		if t, ok := t.(campaigner); ok {
 			t.Campaign()
 		}
 	}

@@ -33,6 +33,10 @@ type Config struct {
 	Resolve Resolver
 	Dial    Dialer // nil: TCP
 
+	// Refused is called whenever a node that there was a connection to refuses the next one: its process has ended. It must not block; nil:
+	// nobody is told.
+	Refused func(node string)
+
 	// HeartbeatTimeout is raft's, by which heartbeats are timed; default 1 s.
 	HeartbeatTimeout time.Duration
 

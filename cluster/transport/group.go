@@ -81,8 +81,8 @@ func (g *group) offer(rpc raft.RPC) bool {
 	}
 }
 
-// Campaign has the group's raft on this node stand for election at once, as a leader would that hands over. It is for a group whose only
-// voter is this node: there is nobody whose heartbeats are worth waiting for.
+// Campaign has the group's raft on this node stand for election at once, as a leader would that hands over. It is for when there is nobody whose
+// heartbeats are worth waiting for: this node is the only voter, or the leader's process has ended.
 func (g *group) Campaign() {
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.mux.cfg.NodeID), Addr: []byte(g.mux.cfg.NodeID)}
 	g.offer(raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header}, RespChan: make(chan raft.RPCResponse, 1)})

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -100,7 +101,7 @@ func (l *link) set(change func()) {
 
 // run keeps the link until ctx ends, or nobody has wanted it for long.
 func (l *link) run(ctx context.Context) {
-	pause, logged := firstPause, false
+	pause, logged, known := firstPause, false, false
 	for ctx.Err() == nil && !l.giveUp() {
 		began := time.Now()
 		up, err := l.attempt(ctx)
@@ -108,6 +109,9 @@ func (l *link) run(ctx context.Context) {
 			break
 		}
 		l.traffic.failures.Inc()
+		if known = known || up; known && errors.Is(err, syscall.ECONNREFUSED) && l.mux.cfg.Refused != nil {
+			l.mux.cfg.Refused(l.peer)
+		}
 		if up && time.Since(began) > lastPause {
 			pause = firstPause
 		}
