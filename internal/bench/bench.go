@@ -24,7 +24,7 @@ type Config struct {
 	Devices     int    // of the vendors' part, each of an account of its own
 	Kills       int    // of nodes of a cluster
 	Duration    time.Duration
-	Only        []string  // parts to measure: writes, audience, connections, cluster, failover, vendors; empty: all
+	Only        []string  // parts to measure: writes, audience, connections, cluster, failover, growth, vendors; empty: all
 	Out         io.Writer // progress
 }
 
@@ -39,7 +39,7 @@ func Run(ctx context.Context, cfg Config) ([]Result, error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, Config) ([]Result, error)
-	}{{"writes", measureWrites}, {"audience", measureAudience}, {"connections", measureConnections}, {"cluster", measureCluster}, {"failover", measureFailover}, {"vendors", measureVendors}} {
+	}{{"writes", measureWrites}, {"audience", measureAudience}, {"connections", measureConnections}, {"cluster", measureCluster}, {"failover", measureFailover}, {"growth", measureGrowth}, {"vendors", measureVendors}} {
 		if len(cfg.Only) > 0 && !slices.Contains(cfg.Only, part.name) {
 			continue
 		}
@@ -84,6 +84,9 @@ func Markdown(w io.Writer, cfg Config, results []Result) error {
   under way in the server, push with apns2 over its own HTTP/2 transport to the same simulator from another process. In turn, 5 rounds, medians. The
   server was started anew after the devices had been registered; memory is the most that was resident in a round, less what was before it. Pushes to one
   who is connected go one after another, 20 ms apart; a chunk's time is that of 64 notifications in each of the 64 partitions.
+- **Failover**: three processes on this machine. A write to one account of each of the 64 partitions begins right after the kill, by the nodes that are left;
+  the last one's answer counts. The node is started again then; that it has caught up is what the cluster's status tells, which is up to 1 s old.
+- **Growth**: three processes keep the accounts, a fourth joins. 8 clients change one account each every 40 ms or so, before and meanwhile.
 - Connections against the bare library also: `+"`go test -bench . ./http/gateway`"+`.
 `)
 	return err

@@ -20,6 +20,8 @@ import (
 const (
 	// readyWithin bounds how long a node may take until it serves, with a leader known for every partition.
 	readyWithin = time.Minute
+	// addressesOfANode: gossip, HTTP, raft, actors.
+	addressesOfANode = 4
 	// stopWithin is how long a node may drain.
 	stopWithin = 10 * time.Second
 )
@@ -34,7 +36,11 @@ type Config struct {
 }
 
 // Cluster is nodes that were started together.
-type Cluster struct{ Nodes []*Node }
+type Cluster struct {
+	Nodes  []*Node
+	cfg    Config
+	gossip []string // addresses of the first nodes
+}
 
 // Node is one process, with the same data and addresses through all its lives. It is for one goroutine.
 type Node struct {
@@ -47,23 +53,16 @@ type Node struct {
 
 // Start starts the nodes and waits until each serves. What was started ends with Close, also after an error.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
-	at, err := freeport.Addresses(4 * cfg.Nodes)
+	at, err := freeport.Addresses(addressesOfANode * cfg.Nodes)
 	if err != nil {
 		return nil, err
 	}
-	c := new(Cluster)
-	gossip, web, raft, actors := at[:cfg.Nodes], at[cfg.Nodes:2*cfg.Nodes], at[2*cfg.Nodes:3*cfg.Nodes], at[3*cfg.Nodes:]
-	join := gossip
-	if cfg.Nodes == 1 {
-		join = nil // one node forms its cluster by itself
+	c := &Cluster{cfg: cfg}
+	for i := range cfg.Nodes {
+		c.gossip = append(c.gossip, at[addressesOfANode*i])
 	}
 	for i := range cfg.Nodes {
-		dir := filepath.Join(cfg.Dir, fmt.Sprintf("node-%d", i+1))
-		c.Nodes = append(c.Nodes, &Node{Number: i + 1, URL: "http://" + web[i], Log: dir + ".log", command: append([]string{
-			cfg.Binary, "serve", "--data-dir", dir, "--http-listen", web[i], "--operator-token", cfg.Token,
-			"--cluster-gossip-listen", gossip[i], "--cluster-raft-listen", raft[i], "--cluster-actor-listen", actors[i],
-			"--cluster-bootstrap-expect", fmt.Sprint(cfg.Nodes), "--cluster-join", strings.Join(join, ","),
-		}, cfg.Flags...)})
+		c.add(cfg.Nodes, at[addressesOfANode*i:])
 	}
 	for _, n := range c.Nodes {
 		if err := n.Start(); err != nil {
@@ -76,6 +75,32 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 		}
 	}
 	return c, nil
+}
+
+// add makes a node, which is not started yet, of the next of the addresses.
+func (c *Cluster) add(expect int, at []string) *Node {
+	number := len(c.Nodes) + 1
+	dir := filepath.Join(c.cfg.Dir, fmt.Sprintf("node-%d", number))
+	n := &Node{Number: number, URL: "http://" + at[1], Log: dir + ".log", command: append([]string{
+		c.cfg.Binary, "serve", "--data-dir", dir, "--http-listen", at[1], "--operator-token", c.cfg.Token,
+		"--cluster-gossip-listen", at[0], "--cluster-raft-listen", at[2], "--cluster-actor-listen", at[3],
+		"--cluster-bootstrap-expect", fmt.Sprint(expect), "--cluster-join", strings.Join(c.gossip, ","),
+	}, c.cfg.Flags...)}
+	c.Nodes = append(c.Nodes, n)
+	return n
+}
+
+// Grow starts one node more, which joins the others, and waits until it serves. Replicas move to it later.
+func (c *Cluster) Grow(ctx context.Context) (*Node, error) {
+	at, err := freeport.Addresses(addressesOfANode)
+	if err != nil {
+		return nil, err
+	}
+	n := c.add(1, at)
+	if err := n.Start(); err != nil {
+		return n, err
+	}
+	return n, n.WaitReady(ctx)
 }
 
 // Start starts the process. It does not wait until it serves.
