@@ -45,7 +45,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 		Version:       app.Version(),
 	}
-	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newExplain(), newListen(), newDemo(), newBench())
+	root.AddCommand(newServe(), newConfig(), newApp(), newUserSig(), newAccount(), newPush(), newReport(), newExplain(), newListen(), newDemo(), newBench(), newSimulate())
 	root.AddCommand(newCluster(), newBackup(), newRestore(), newTLS(), newApnsSim(), newFCMSim(), newWebPushSim(), newVersion())
 	return root
 }
