@@ -1,5 +1,17 @@
 package crier
 
+import "io"
+
+// Cut is the states of all groups of a node as of one moment. Between its begin and Release no state machine of the node goes on. Stream is for one goroutine.
+type Cut interface {
+	// Release lets the state machines go on. It may be called at any time, and more than once.
+	Release()
+	// Stream writes the state of a group, as far as it belongs into a backup. It blocks.
+	Stream(p PartitionID, w io.Writer) error
+	// Close ends the cut, and the standstill if it has not ended. No Stream may be under way. A second call does nothing.
+	Close()
+}
+
 // NodeState is what the cluster has decided about a node.
 type NodeState string
 
@@ -25,7 +37,8 @@ type ClusterStatus struct {
 	Coordinator string            `json:"coordinator"` // the node that moves replicas: it leads the system group
 	Settled     bool              `json:"settled"`     // every partition has its replicas where they are wanted, and nothing moves
 	Waiting     string            `json:"waiting,omitempty"`
-	Moving      int               `json:"moving"` // partitions with a replica that is being built
+	Restoring   bool              `json:"restoring,omitempty"` // a restore has begun, and not ended: nothing is served until one has
+	Moving      int               `json:"moving"`              // partitions with a replica that is being built
 	Nodes       []NodeStatus      `json:"nodes"`
 	Partitions  []PartitionStatus `json:"partitions"`
 }

@@ -48,11 +48,23 @@ func (c *control) Receive(ctx actor.Context) {
 		c.cancel()
 		c.running.Wait()
 	case *clusterv1.Survey:
+		c.node.wakeIdle()
 		ctx.Respond(c.node.survey())
 	case *clusterv1.Step:
-		c.beside(ctx, func(call context.Context) any {
-			answer := new(clusterv1.Stepped)
-			if err := c.node.takeStep(call, m); err != nil {
+		c.step(ctx, func(call context.Context) error { return c.node.takeStep(call, m) })
+	case *clusterv1.TakeCut:
+		c.step(ctx, func(context.Context) error { return c.node.takeCut(m) })
+	case *clusterv1.ReleaseCut:
+		c.step(ctx, func(call context.Context) error { return c.node.releaseCut(call, m.GetId()) })
+	case *clusterv1.EndCut:
+		c.step(ctx, func(context.Context) error { c.node.endCut(m.GetId()); return nil })
+	case *clusterv1.ReadCut:
+		c.beside(ctx, func(context.Context) any { return c.node.readCut(m) })
+	case *clusterv1.Install:
+		c.beside(ctx, func(context.Context) any {
+			done, err := c.node.install(m)
+			answer := &clusterv1.Installed{Done: done}
+			if err != nil {
 				answer.Error = err.Error()
 			}
 			return answer
@@ -72,6 +84,17 @@ func (c *control) beside(ctx actor.Context, call func(context.Context) any) {
 		bounded, cancel := context.WithTimeout(c.ctx, controlTimeout)
 		defer cancel()
 		root.Send(sender, call(bounded))
+	})
+}
+
+// step runs what can only succeed or fail beside the actor, and answers which.
+func (c *control) step(ctx actor.Context, call func(context.Context) error) {
+	c.beside(ctx, func(bounded context.Context) any {
+		answer := new(clusterv1.Stepped)
+		if err := call(bounded); err != nil {
+			answer.Error = err.Error()
+		}
+		return answer
 	})
 }
 
@@ -113,7 +136,12 @@ func (n *Node) takeStep(ctx context.Context, s *clusterv1.Step) error {
 
 // takeStepAt has a node take a step.
 func (n *Node) takeStepAt(ctx context.Context, node string, s *clusterv1.Step) error {
-	answer, err := n.askControl(ctx, node, s)
+	return n.stepAt(ctx, node, s)
+}
+
+// stepAt asks a node for what it can only do or not.
+func (n *Node) stepAt(ctx context.Context, node string, msg any) error {
+	answer, err := n.askControl(ctx, node, msg)
 	if err != nil {
 		return err
 	}

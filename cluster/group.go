@@ -43,6 +43,7 @@ type Group struct {
 	transport raft.Transport
 	storage   Storage
 
+	woken   chan struct{} // its watcher is to look whether its actor should run
 	dropped chan struct{} // closed when the group is to be deleted here
 	watched chan struct{} // closed when nobody watches its leadership any more
 }
@@ -52,7 +53,7 @@ type Group struct {
 func openGroup(cfg *Config, p crier.PartitionID, first raft.Configuration, t raft.Transport, s Storage, m *metrics) (*Group, error) {
 	g := &Group{
 		id: p, leads: make(chan bool, 16), places: make(chan struct{}, inFlight), metrics: m, transport: t, storage: s,
-		dropped: make(chan struct{}), watched: make(chan struct{}),
+		woken: make(chan struct{}, 1), dropped: make(chan struct{}), watched: make(chan struct{}),
 	}
 	logs, stable, snaps := s.LogStore(p), s.StableStore(p), s.SnapshotStore(p)
 	rc := g.raftConfig(cfg)
@@ -140,6 +141,14 @@ func (g *Group) enqueue(command []byte) raft.ApplyFuture {
 	}
 	g.pending.Add(1)
 	return g.raft.Apply(command, enqueueTimeout)
+}
+
+// wake has the group's watcher look whether its actor should run.
+func (g *Group) wake() {
+	select {
+	case g.woken <- struct{}{}:
+	default:
+	}
 }
 
 // Barrier blocks until everything that was committed before it is applied here.

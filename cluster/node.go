@@ -44,6 +44,8 @@ const (
 	dialTimeout = 8 * time.Second
 )
 
+var errRestoring = errors.New("a restore has begun and not ended: end it, or begin another")
+
 var errNoClients = errors.New("every node of Crier is a member")
 
 // Node is this node's part of the cluster. Safe for concurrent use.
@@ -64,6 +66,8 @@ type Node struct {
 	watchers sync.WaitGroup
 	asking   sync.WaitGroup // questions to control actors that wait for an answer
 	links    *links
+	cuts     cuts
+	installs installations
 	stop     chan struct{}
 
 	gossiping chan struct{} // closed once gossip is there
@@ -92,6 +96,7 @@ func Open(ctx context.Context, cfg Config, s Storage, host Host) (*Node, error) 
 		table: newRoutingTable(), storage: s, links: newLinks(), stop: make(chan struct{}), gossiping: make(chan struct{}), belongs: make(chan struct{}),
 		left: make(chan struct{}), groups: make(map[crier.PartitionID]*Group), held: make(map[crier.PartitionID]bool),
 		local: make(map[crier.PartitionID]*actor.PID), terms: make(map[crier.PartitionID]uint64),
+		installs: installations{of: make(map[crier.PartitionID]*installation)},
 	}
 	if err := n.begin(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -272,6 +277,8 @@ func (n *Node) watch(g *Group) {
 			} else {
 				n.follow(g)
 			}
+		case <-g.woken:
+			n.look(g)
 		case <-n.stop:
 			n.follow(g)
 			return
@@ -293,6 +300,10 @@ func (n *Node) lead(g *Group) {
 	if !g.IsLeader() || g.Term() != term {
 		return // it has passed, and may have come again: then that is told next
 	}
+	if n.quiet(g) { // look begins it when the restore has ended
+		n.gossip.announce(g.id, leader{n.cfg.NodeID, term})
+		return
+	}
 	pid, err := n.system.Root.SpawnNamed(n.host.PartitionProps(g.id, g), actorName(g.id))
 	if err != nil {
 		n.log.Error("the actor of a partition did not start", "partition", g.id, "err", err)
@@ -306,6 +317,43 @@ func (n *Node) lead(g *Group) {
 	n.mu.Unlock()
 	n.metrics.leaders.Inc()
 	n.gossip.announce(g.id, leader{n.cfg.NodeID, term})
+}
+
+// quiet reports whether the group has no actor although this node leads it: its state is about to be replaced, or has been, and those of others not yet.
+func (n *Node) quiet(g *Group) bool {
+	return g.id != crier.SystemPartition && n.storage.Restoring() != 0
+}
+
+// look ends the actor of a group while a restore is under way, and begins it afterwards. Who leads is still the same, so nothing is announced.
+func (n *Node) look(g *Group) {
+	pid := n.localPID(g.id)
+	switch {
+	case pid != nil && n.quiet(g):
+		n.mu.Lock()
+		delete(n.local, g.id)
+		delete(n.terms, g.id)
+		n.mu.Unlock()
+		n.metrics.leaders.Dec()
+		n.end(g, pid)
+	case pid == nil && !n.quiet(g) && g.IsLeader():
+		n.lead(g)
+	}
+}
+
+// wakeIdle has the watchers look at groups that are led here and have no actor, once a restore has ended.
+func (n *Node) wakeIdle() {
+	for _, g := range n.open() {
+		if n.localPID(g.id) == nil && g.IsLeader() && !n.quiet(g) {
+			g.wake()
+		}
+	}
+}
+
+// end waits for the end of a group's actor.
+func (n *Node) end(g *Group, pid *actor.PID) {
+	if err := n.system.Root.StopFuture(pid).Wait(); err != nil {
+		n.log.Warn("the actor of a partition did not stop in time", "partition", g.id, "err", err)
+	}
 }
 
 // follow withdraws the group's actor and waits for its end.
@@ -328,9 +376,7 @@ func (n *Node) follow(g *Group) {
 	n.metrics.leaders.Dec()
 	// The term that it led, and not the present one: that may be of a successor who leads already.
 	n.gossip.announce(g.id, leader{"", term})
-	if err := n.system.Root.StopFuture(pid).Wait(); err != nil {
-		n.log.Warn("the actor of a partition did not stop in time", "partition", g.id, "err", err)
-	}
+	n.end(g, pid)
 }
 
 func actorName(p crier.PartitionID) string { return "partition-" + p.String() }
@@ -364,11 +410,14 @@ func (n *Node) ActorSystem() *actor.ActorSystem { return n.system }
 // Members returns the nodes that gossip believes alive, this one included.
 func (n *Node) Members() []Member { return n.gossip.all() }
 
-// Ready returns nil once this node knows itself to be a member, and every group has a leader with its actor; else what is missing. What
+// Ready returns nil once no restore is under way, this node knows itself to be a member, and every group has a leader with its actor; else what is missing. What
 // makes a node a member is an entry of the system group, so what was there before it has come too.
 func (n *Node) Ready() error {
 	if !slices.ContainsFunc(n.storage.Nodes(), func(m crier.Node) bool { return m.ID == n.cfg.NodeID }) {
 		return errors.New("the node has not been taken into the cluster yet")
+	}
+	if n.storage.Restoring() != 0 {
+		return errRestoring
 	}
 	for _, p := range n.allGroups() {
 		if _, pid := n.route(p); pid == nil {
@@ -403,6 +452,8 @@ func (n *Node) Close() error {
 	var errs []error
 	n.handOver()
 	close(n.stop)
+	n.closeCuts()
+	n.closeInstalls()
 	if n.control != nil { // before the wait: it opens groups, and each has a watcher
 		errs = append(errs, n.system.Root.StopFuture(n.control).Wait())
 	}

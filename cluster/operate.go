@@ -94,6 +94,8 @@ func (n *Node) operated(ctx context.Context, m *clusterv1.Operate) *clusterv1.Op
 		case clusterv1.OperateKind_OPERATE_KIND_REBALANCE:
 			r.rebalance()
 			err = nil
+		case clusterv1.OperateKind_OPERATE_KIND_COMMAND:
+			_, err = r.group.Apply(ctx, m.GetCommand())
 		default:
 			err = crier.Errorf(crier.CodeBadParameter, "this node does not know what is asked: is it older?")
 		}

@@ -30,6 +30,11 @@ type Storage interface {
 	// Configuration returns the last configuration of a group that its state machine was told of, and its index: it is committed. 0 while
 	// there is none.
 	Configuration(p crier.PartitionID) (index uint64, c raft.Configuration)
+	// Cut stops all state machines, waits until what they have applied is durable, and returns what there is. It blocks while another cut stands.
+	Cut() (crier.Cut, error)
+	// Restoring returns the restore that has begun and not ended, as this node's replica of the system group has it; 0 where there is none. While there is
+	// one, no partition has an actor.
+	Restoring() uint64
 	// Drop deletes everything of a group that has been shut down, and blocks until that is durable. The group can begin again after it.
 	Drop(p crier.PartitionID) error
 }

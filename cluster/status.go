@@ -12,10 +12,14 @@ func (r *reconciler) current() *crier.ClusterStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := &crier.ClusterStatus{Coordinator: r.node.cfg.NodeID, Waiting: "the first look at the nodes"}
+	s.Restoring = r.node.storage.Restoring() != 0
 	if r.view == nil {
 		return s
 	}
 	s.Waiting, s.Moving = r.plan.waiting, r.plan.moving
+	if s.Restoring {
+		s.Waiting = errRestoring.Error()
+	}
 	s.Settled = s.Waiting == ""
 	steps := make(map[crier.PartitionID][]string)
 	for _, step := range r.plan.steps {

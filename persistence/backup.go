@@ -1,27 +1,26 @@
 package persistence
 
 import (
+	"bufio"
 	"bytes"
-	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
-	"log/slog"
-	"os"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/crier-im/crier"
 )
 
 // backupMagic begins a backup, under zstd; the byte in it is the format.
-var backupMagic = []byte("crierbackup\x01")
+var backupMagic = []byte("crierbackup\x02")
 
-// backupEnd ends one: what stops before it was cut.
+// backupEnd ends one, with the SHA-256 of everything before it: what stops earlier was cut.
 var backupEnd = []byte("end of backup")
 
 const (
@@ -31,85 +30,55 @@ const (
 	headerMost = 1 << 20
 )
 
+var errCut = errors.New("the backup was cut, or is damaged")
+
 // BackupInfo is what a backup says of itself.
 type BackupInfo struct {
-	Format     int       `json:"format"` // of the data directory
-	NodeID     string    `json:"node_id"`
+	Format     int       `json:"format"`  // of the states in it
+	Version    string    `json:"version"` // of the binary that made it, for people
 	Partitions int       `json:"partitions"`
 	Created    time.Time `json:"created"`
 }
 
-// Backup writes everything that the node knows to w, as of one moment, while the node goes on: commands wait until
-// what is in memory is on disk, tens of milliseconds. It blocks until all is written. The logs are not in it: the states are whole. A node that does not keep
-// every partition refuses.
-func (s *Store) Backup(ctx context.Context, w io.Writer) error {
-	if kept := s.kept(); kept < s.cfg.Partitions {
-		return crier.Errorf(crier.CodeBadParameter, "this node keeps %d of %d partitions: a backup is taken on one that keeps all", kept, s.cfg.Partitions)
+// groups returns the groups of a backup in its order: the system group is the last.
+func (i *BackupInfo) groups() (all []crier.PartitionID) {
+	for p := range i.Partitions {
+		all = append(all, crier.PartitionID(p))
 	}
-	if err := s.settle(); err != nil {
-		return err
-	}
-	txn := s.stateDB.NewTransaction(false)
-	s.still.Unlock()
-	defer txn.Discard()
+	return append(all, crier.SystemPartition)
+}
+
+// WriteBackup writes a backup of a cluster with as many partitions: stream writes the state of one group, as crier.Cut does. It blocks until all is
+// written.
+func WriteBackup(w io.Writer, version string, partitions int, stream func(p crier.PartitionID, w io.Writer) error) error {
 	z, err := zstd.NewWriter(w)
 	if err != nil {
 		return err
 	}
-	info := BackupInfo{Format: formatVersion, NodeID: s.NodeID(), Partitions: s.cfg.Partitions, Created: time.Now().UTC().Truncate(time.Second)}
+	defer z.Close()
+	sum := sha256.New()
+	out := io.MultiWriter(z, sum)
+	info := BackupInfo{Format: formatVersion, Version: version, Partitions: partitions, Created: time.Now().UTC().Truncate(time.Second)}
 	header, err := json.Marshal(info)
 	if err != nil {
 		return err
 	}
 	head := binary.BigEndian.AppendUint32(bytes.Clone(backupMagic), uint32(len(header)))
-	if _, err := z.Write(append(head, header...)); err != nil {
+	if _, err := out.Write(append(head, header...)); err != nil {
 		return err
 	}
-	for _, p := range append(s.groups(), crier.SystemPartition) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := s.base(p).stream(txn, &chunkWriter{out: z}); err != nil {
+	for _, p := range info.groups() {
+		if err := stream(p, &chunkWriter{out}); err != nil {
 			return fmt.Errorf("back up partition %s: %w", p, err)
 		}
-		if _, err := z.Write(make([]byte, 4)); err != nil {
+		if _, err := out.Write(make([]byte, 4)); err != nil {
 			return err
 		}
 	}
-	if _, err := z.Write(backupEnd); err != nil {
+	if _, err := z.Write(sum.Sum(backupEnd)); err != nil {
 		return err
 	}
 	return z.Close()
-}
-
-// kept returns how many partitions there is something of.
-func (s *Store) kept() (n int) {
-	for _, p := range s.groups() {
-		b := s.base(p)
-		b.mu.RLock()
-		if b.meta.GetIndex() > 0 {
-			n++
-		}
-		b.mu.RUnlock()
-	}
-	return n
-}
-
-// settle stops every state machine and returns when what they have applied is on disk. It returns with still locked,
-// unless there is an error.
-func (s *Store) settle() error {
-	s.still.Lock()
-	for _, p := range append(s.groups(), crier.SystemPartition) {
-		b := s.base(p)
-		b.mu.RLock()
-		index := b.meta.GetIndex()
-		b.mu.RUnlock()
-		if err := b.waitStored(index); err != nil {
-			s.still.Unlock()
-			return err
-		}
-	}
-	return nil
 }
 
 // chunkWriter writes pieces with their lengths. An empty one, which it never writes, ends a stream.
@@ -137,6 +106,7 @@ type chunkReader struct {
 	done bool
 }
 
+// Read is io.Reader's.
 func (c *chunkReader) Read(p []byte) (int, error) {
 	for c.left == 0 {
 		if c.done {
@@ -165,119 +135,90 @@ func cut(err error) error {
 	return err
 }
 
-// Close is for raft; there is nothing to close.
-func (*chunkReader) Close() error { return nil }
-
-// RestoreBackup makes a data directory from a backup. dir must not exist or be empty. The node that is started on it is a new
-// one, by itself, and knows everything that the backup has. After an error the directory is of no use, and can be removed. It blocks.
-func RestoreBackup(ctx context.Context, dir string, r io.Reader, log *slog.Logger) (info BackupInfo, err error) {
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return info, fmt.Errorf("%s is not empty: a backup is restored into a new directory", dir)
-	}
+// ReadBackup reads a backup to its end, and gives the state of one group after the other to take, the system group's last; what take leaves is skipped. An error
+// says why it is no backup, or not a whole one; take has had some of it then. It blocks.
+func ReadBackup(r io.Reader, take func(info *BackupInfo, p crier.PartitionID, state io.Reader) error) (*BackupInfo, error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
 	if err != nil {
-		return info, err
+		return nil, err
 	}
 	defer z.Close()
-	if info, err = readHeader(z); err != nil {
-		return info, err
-	}
-	s, err := Open(ctx, Config{Dir: dir, Partitions: info.Partitions, MinFreeDisk: 1, Logger: log})
+	sum := sha256.New()
+	in := io.TeeReader(z, sum)
+	info, err := readHeader(in)
 	if err != nil {
-		return info, err
+		return nil, err
 	}
-	return info, errors.Join(s.restoreAll(ctx, z), s.Close())
-}
-
-// VerifyBackup reads a backup to its end and says whether it is whole. It blocks.
-func VerifyBackup(r io.Reader) (info BackupInfo, err error) {
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
-	if err != nil {
-		return info, err
-	}
-	defer z.Close()
-	if info, err = readHeader(z); err != nil {
-		return info, err
-	}
-	for p := range info.Partitions + 1 {
-		if _, err := io.Copy(io.Discard, &chunkReader{in: z}); err != nil {
-			return info, fmt.Errorf("stream %d of the backup: %w", p, err)
+	for _, p := range info.groups() {
+		state := &chunkReader{in: in}
+		if err := take(info, p, state); err != nil {
+			return nil, err
+		}
+		if _, err := io.Copy(io.Discard, state); err != nil {
+			return nil, fmt.Errorf("partition %s in the backup: %w", p, err)
 		}
 	}
-	return info, readEnd(z)
+	return info, readEnd(z, sum)
 }
 
-func readEnd(z io.Reader) error {
-	end := make([]byte, len(backupEnd))
-	if _, err := io.ReadFull(z, end); err != nil || !bytes.Equal(end, backupEnd) {
-		return errors.New("the backup was cut")
+// VerifyBackup reads a backup to its end and says whether it is whole; read is told of each group, done of total. It blocks.
+func VerifyBackup(r io.Reader, read func(done, total int)) (*BackupInfo, error) {
+	done := 0
+	return ReadBackup(r, func(info *BackupInfo, p crier.PartitionID, state io.Reader) error {
+		if err := readStream(bufio.NewReader(state), func(_, _ []byte) error { return nil }); err != nil {
+			return fmt.Errorf("partition %s in the backup: %w", p, err)
+		}
+		done++
+		read(done, info.Partitions+1)
+		return nil
+	})
+}
+
+// BackupApps gives the apps in the state of a system group to take, each as it is kept.
+func BackupApps(state io.Reader, take func(app []byte) error) error {
+	return readStream(bufio.NewReader(state), func(k, v []byte) error {
+		if k[0] != kindApp {
+			return nil
+		}
+		return take(v)
+	})
+}
+
+func readEnd(z io.Reader, sum hash.Hash) error {
+	end := make([]byte, len(backupEnd)+sha256.Size)
+	if _, err := io.ReadFull(z, end); err != nil || !bytes.Equal(end, sum.Sum(bytes.Clone(backupEnd))) {
+		return errCut
+	}
+	if n, err := z.Read(end[:1]); n > 0 || !errors.Is(err, io.EOF) { // the checksum of zstd comes here, too
+		return errCut
 	}
 	return nil
 }
 
-func readHeader(z io.Reader) (info BackupInfo, err error) {
+func readHeader(z io.Reader) (*BackupInfo, error) {
 	head := make([]byte, len(backupMagic)+4)
 	if _, err := io.ReadFull(z, head); err != nil {
-		return info, fmt.Errorf("this is no backup, or a damaged one: %w", cut(err))
+		return nil, fmt.Errorf("this is no backup, or a damaged one: %w", cut(err))
 	}
 	if !bytes.Equal(head[:len(backupMagic)], backupMagic) {
-		return info, errors.New("this is not a backup of a format that this version reads")
+		return nil, errors.New("this is not a backup of a format that this version reads")
 	}
 	n := binary.BigEndian.Uint32(head[len(backupMagic):])
 	if n > headerMost {
-		return info, errors.New("the header of the backup is damaged")
+		return nil, errors.New("the header of the backup is damaged")
 	}
-	header := make([]byte, n)
+	header, info := make([]byte, n), new(BackupInfo)
 	if _, err := io.ReadFull(z, header); err != nil {
-		return info, fmt.Errorf("the header of the backup: %w", cut(err))
+		return nil, fmt.Errorf("the header of the backup: %w", cut(err))
 	}
-	if err := json.Unmarshal(header, &info); err != nil {
-		return info, fmt.Errorf("the header of the backup: %w", err)
+	if err := json.Unmarshal(header, info); err != nil {
+		return nil, fmt.Errorf("the header of the backup: %w", err)
 	}
 	if info.Format != formatVersion {
-		return info, fmt.Errorf("the backup has format %d, this version of Crier reads format %d", info.Format, formatVersion)
+		return nil, fmt.Errorf("the backup has format %d, this version of Crier reads format %d", info.Format, formatVersion)
+	}
+	if info.Partitions < 1 || info.Partitions > crier.MaxPartitions {
+		return nil, fmt.Errorf("the backup has %d partitions", info.Partitions)
 	}
 	return info, nil
-}
-
-func (s *Store) restoreAll(ctx context.Context, z io.Reader) error {
-	for _, p := range append(s.groups(), crier.SystemPartition) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := s.restoreGroup(p, &chunkReader{in: z}); err != nil {
-			return fmt.Errorf("restore partition %s: %w", p, err)
-		}
-	}
-	if err := s.system.forgetNodes(); err != nil {
-		return err
-	}
-	return readEnd(z)
-}
-
-// restoreGroup installs a state, and makes this node the only voter of its group.
-func (s *Store) restoreGroup(p crier.PartitionID, r *chunkReader) error {
-	b := s.base(p)
-	b.mu.Lock()
-	err := b.restore(r, nil)
-	b.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, r); err != nil { // the piece that ends it
-		return err
-	}
-	if b.meta.GetIndex() == 0 {
-		return nil // a group that was never led
-	}
-	self := raft.Configuration{Servers: []raft.Server{{ID: raft.ServerID(s.NodeID()), Address: raft.ServerAddress(s.NodeID())}}}
-	b.mu.Lock()
-	b.meta.Configuration, b.meta.ConfigurationIndex = raft.EncodeConfiguration(self), b.meta.GetIndex()
-	b.touch()
-	index, term := b.meta.GetIndex(), b.meta.GetTerm()
-	b.mu.Unlock()
-	if err := s.logs[p].SetUint64([]byte("CurrentTerm"), term); err != nil { // raft's name: no term of before comes again
-		return err
-	}
-	return b.waitWritten(index)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"slices"
 	"testing"
 
@@ -143,7 +142,7 @@ func TestANewReplicaBeginsAgain(t *testing.T) {
 		dir := t.TempDir()
 		s := openStore(t, dir)
 		c.before(s)
-		if err := s.FSM(0).Restore(io.NopCloser(bytes.NewReader(half))); err == nil {
+		if err := receive(t, s, 0, half); err == nil {
 			t.Fatal("half a snapshot was taken")
 		}
 		if err := s.Close(); err != nil {

@@ -38,6 +38,7 @@ const (
 	kindOrigin    = 'i' // origin: logv1.Origin
 	kindApp       = 'y' // app: crier.App as JSON; system group
 	kindNode      = 'v' // id: crier.Node as JSON; system group
+	kindRestore   = '+' // logv1.Restore; system group
 )
 
 // keyBuilder makes the keys of one group.

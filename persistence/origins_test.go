@@ -1,10 +1,8 @@
 package persistence
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"testing"
 
 	"github.com/crier-im/crier"
@@ -85,7 +83,7 @@ func TestCommandsThatAreDoneAreInTheState(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, other := openStore(t, dir), openStore(t, t.TempDir())
-	if err := other.FSM(0).Restore(io.NopCloser(bytes.NewReader(stream))); err != nil {
+	if err := receive(t, other, 0, stream); err != nil {
 		t.Fatal(err)
 	}
 	for name, s := range map[string]*Store{"restart": again, "snapshot": other} {

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/raft"
@@ -54,17 +56,19 @@ func snapshotMeta(m *logv1.Meta) *raft.SnapshotMeta {
 	}
 }
 
-// Open returns a received snapshot by its id, else the state as it is now, with
+// Open returns a received snapshot by its id, for Restore, else the state as it is now, with
 // the index that it has now.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	if f, err := os.Open(s.spool()); err == nil {
-		meta := &raft.SnapshotMeta{ID: id}
+	if strings.HasPrefix(id, receivedPrefix) {
+		f, err := os.Open(s.spool())
+		if err != nil {
+			return nil, nil, err
+		}
 		info, err := f.Stat()
 		if err != nil {
 			return nil, nil, errors.Join(err, f.Close())
 		}
-		meta.Size = info.Size()
-		return meta, f, nil
+		return &raft.SnapshotMeta{ID: id, Size: info.Size()}, f, nil
 	}
 	txn := s.base.store.stateDB.NewTransaction(false)
 	var m logv1.Meta
@@ -92,23 +96,33 @@ func (s *snapshotStore) spool() string {
 
 // Create begins a snapshot: one of our own, into which nothing is written, or
 // one that another node sends.
-func (s *snapshotStore) Create(_ raft.SnapshotVersion, index, term uint64, _ raft.Configuration, _ uint64, _ raft.Transport) (raft.SnapshotSink, error) {
-	return &snapshotSink{store: s, index: index, term: term}, nil
+func (s *snapshotStore) Create(_ raft.SnapshotVersion, index, term uint64, c raft.Configuration, configured uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	return &snapshotSink{store: s, meta: &logv1.Meta{
+		Index: index, Term: term, ConfigurationIndex: configured, Configuration: raft.EncodeConfiguration(c),
+	}}, nil
 }
 
+// receivedPrefix begins the ids of snapshots that come from elsewhere.
+const receivedPrefix = "received-"
+
 // snapshotSink takes a snapshot. What is written is spooled to a file until
-// raft hands it to Restore.
+// raft hands it to Restore, behind the meta that raft gives it: that of a backup is of another cluster.
 type snapshotSink struct {
-	store       *snapshotStore
-	index, term uint64
-	file        *os.File
+	store *snapshotStore
+	meta  *logv1.Meta
+	file  *os.File
 }
 
 // ID names the snapshot.
-func (k *snapshotSink) ID() string { return "state-" + strconv.FormatUint(k.index, 10) }
+func (k *snapshotSink) ID() string {
+	return receivedPrefix + strconv.FormatUint(k.meta.GetIndex(), 10)
+}
 
-// Write spools a received snapshot.
+// Write spools a received snapshot, while there is room on the disk.
 func (k *snapshotSink) Write(p []byte) (int, error) {
+	if err := k.store.base.store.Writable(); err != nil {
+		return 0, err
+	}
 	if k.file == nil {
 		if err := os.MkdirAll(k.store.dir, 0o700); err != nil {
 			return 0, err
@@ -118,8 +132,31 @@ func (k *snapshotSink) Write(p []byte) (int, error) {
 			return 0, err
 		}
 		k.file = f
+		if err := writeReceived(f, k.meta); err != nil {
+			return 0, err
+		}
 	}
 	return k.file.Write(p)
+}
+
+// writeReceived begins the spool of a snapshot.
+func writeReceived(w io.Writer, meta *logv1.Meta) error {
+	m := marshal(meta)
+	_, err := w.Write(append(binary.AppendUvarint(nil, uint64(len(m))), m...))
+	return err
+}
+
+// readReceived reads what writeReceived has written.
+func readReceived(r *bufio.Reader) (*logv1.Meta, error) {
+	n, err := binary.ReadUvarint(r)
+	if err != nil || n > recordMost {
+		return nil, errors.New("the spool of a snapshot has no head")
+	}
+	b, meta := make([]byte, n), new(logv1.Meta)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, err
+	}
+	return meta, proto.Unmarshal(b, meta)
 }
 
 // Close ends the snapshot. One of our own raises the applied index over the
@@ -128,7 +165,7 @@ func (k *snapshotSink) Close() error {
 	if k.file != nil {
 		return errors.Join(k.file.Sync(), k.file.Close())
 	}
-	return k.store.base.raise(k.index, k.term)
+	return k.store.base.raise(k.meta.GetIndex(), k.meta.GetTerm())
 }
 
 // Cancel forgets the snapshot.
@@ -162,14 +199,17 @@ func (stateSnapshot) Persist(sink raft.SnapshotSink) error { return sink.Close()
 func (stateSnapshot) Release() {}
 
 // stream writes every key of the group with its value, in order, without the
-// two bytes that name the group.
-func (b *base) stream(txn *badger.Txn, out io.Writer) error {
+// two bytes that name the group, and without those of some kinds.
+func (b *base) stream(txn *badger.Txn, out io.Writer, without ...byte) error {
 	w := bufio.NewWriterSize(out, 64<<10)
 	if _, err := w.Write(streamMagic); err != nil {
 		return err
 	}
 	var head []byte
 	err := scan(txn, b.prefix(), func(k, v []byte) error {
+		if slices.Contains(without, k[offApp-1]) {
+			return nil
+		}
 		head = binary.AppendUvarint(head[:0], uint64(len(k)-2))
 		head = binary.AppendUvarint(append(head, k[2:]...), uint64(len(v)))
 		if _, err := w.Write(head); err != nil {
@@ -201,20 +241,20 @@ func (b *base) prefix() []byte { return b.keys.kind(0)[:2] }
 // freshMark is the value of the mark of a snapshot that came to a replica without a state.
 var freshMark = []byte{1}
 
-// Restore replaces the state by a stream. A crash in between leaves a mark that
+// Restore replaces the state by a received snapshot. A crash in between leaves a mark that
 // makes the next start say so, never a state that is half of each. A replica that had nothing before begins anew then.
 func (b *base) Restore(source io.ReadCloser) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var mark []byte
-	if b.meta.GetIndex() == 0 {
-		mark = freshMark
+	r := bufio.NewReaderSize(source, 64<<10)
+	meta, err := readReceived(r)
+	if err != nil {
+		return fmt.Errorf("install a snapshot of partition %s: %w", b.group, err)
 	}
-	return b.restore(source, mark)
-}
-
-// restore replaces the state by a stream, under a mark with the value. The caller holds mu.
-func (b *base) restore(source io.Reader, value []byte) error {
+	var value []byte
+	if b.meta.GetIndex() == 0 {
+		value = freshMark
+	}
 	for b.storing != nil { // what is on its way to the disk must not come after the snapshot
 		b.flushed.Wait()
 	}
@@ -227,10 +267,11 @@ func (b *base) restore(source io.Reader, value []byte) error {
 	if err := b.clear(kindRestoring); err != nil {
 		return err
 	}
-	if err := b.install(source); err != nil {
+	if meta.ClockMs, err = b.install(r); err != nil {
 		return fmt.Errorf("install a snapshot of partition %s: %w", b.group, err)
 	}
 	done := new(batch)
+	done.set(b.keys.kind(kindMeta), marshal(meta))
 	done.delete(b.keys.kind(kindRestoring))
 	if err := b.writeNow(done); err != nil {
 		return err
@@ -269,11 +310,16 @@ func (b *base) clear(mark byte) error {
 	}
 }
 
-// install writes the records of a stream.
-func (b *base) install(source io.Reader) error {
-	r := bufio.NewReaderSize(source, 64<<10)
+// install writes the records of a stream but for its meta, and returns the clock in it.
+func (b *base) install(r *bufio.Reader) (clock int64, err error) {
 	w := new(batch)
-	err := readStream(r, func(k, v []byte) error {
+	err = readStream(r, func(k, v []byte) error {
+		if k[0] == kindMeta {
+			m := new(logv1.Meta)
+			err := b.decode(k, v, m)
+			clock = m.GetClockMs()
+			return err
+		}
 		w.set(append(b.prefix(), k...), v)
 		if w.bytes < restoreStep {
 			return nil
@@ -283,9 +329,9 @@ func (b *base) install(source io.Reader) error {
 		return b.writeNow(full)
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return b.writeNow(w)
+	return clock, b.writeNow(w)
 }
 
 // readStream calls take with each record of a stream; take owns them.

@@ -50,7 +50,7 @@ type Store struct {
 	identity identity
 	disk     *diskGuard
 
-	// still is locked while no state machine may apply anything: a backup begins.
+	// still is locked while no state machine may apply anything: a Cut stands.
 	still sync.RWMutex
 
 	logDB, stateDB *badger.DB

@@ -21,6 +21,8 @@ type System struct {
 	*base
 	apps  atomic.Pointer[map[crier.AppID]*crier.App] // replaced, never changed
 	nodes atomic.Pointer[[]crier.Node]               // by id; replaced, never changed
+	// restoring is the restore that has begun and not ended, 0 for none.
+	restoring atomic.Uint64
 }
 
 func newSystem(s *Store) *System {
@@ -72,7 +74,10 @@ func (y *System) reload() error {
 	}
 	y.apps.Store(&apps)
 	y.nodes.Store(nodes)
-	return nil
+	var last logv1.Restore
+	err = y.getProto(y.keys.kind(kindRestore), &last)
+	y.setRestore(&last)
+	return err
 }
 
 // apply is one command. The caller holds mu.
@@ -84,6 +89,8 @@ func (y *System) apply(cmd *logv1.Command) any {
 		return y.once(cmd.GetId(), func() error { return y.setAttrNames(c.SetAttrNames) })
 	case *logv1.Command_PutNode:
 		return y.putNode(c.PutNode)
+	case *logv1.Command_Restore:
+		return y.restore(c.Restore)
 	default:
 		return crier.Errorf(crier.CodeInternal, "a command of a partition came to the system group")
 	}
@@ -97,6 +104,8 @@ func (y *System) putApp(c *logv1.PutApp) error {
 	}
 	old := (*y.apps.Load())[app.ID]
 	switch {
+	case y.restoring.Load() != 0:
+		return errRestoring
 	case c.GetCreate() && old != nil:
 		return crier.Errorf(crier.CodeBadParameter, "app %d exists already", app.ID)
 	case !c.GetCreate() && old == nil:
@@ -168,19 +177,6 @@ func (y *System) putNode(c *logv1.PutNode) any {
 	}
 	y.put(y.keys.node(node.ID), text)
 	y.nodes.Store(&nodes)
-	return nil
-}
-
-// forgetNodes deletes the nodes of the cluster that a backup is of, and blocks until that is durable: the new one has others.
-func (y *System) forgetNodes() error {
-	w := new(batch)
-	for _, n := range *y.nodes.Load() {
-		w.delete(y.keys.node(n.ID))
-	}
-	if err := y.writeNow(w); err != nil {
-		return err
-	}
-	y.nodes.Store(new([]crier.Node))
 	return nil
 }
 

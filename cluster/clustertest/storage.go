@@ -5,6 +5,7 @@ package clustertest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -114,6 +115,12 @@ func (s *Storage) Configuration(p crier.PartitionID) (uint64, raft.Configuration
 	defer state.mu.Unlock()
 	return state.configured, state.configuration
 }
+
+// Cut is cluster.Storage's, and not used in tests.
+func (s *Storage) Cut() (crier.Cut, error) { return nil, errors.ErrUnsupported }
+
+// Restoring is cluster.Storage's.
+func (s *Storage) Restoring() uint64 { return 0 }
 
 // Drop is cluster.Storage's.
 func (s *Storage) Drop(p crier.PartitionID) error {

@@ -75,17 +75,21 @@ func (o *operatorClient) do(ctx context.Context, method, path string, in, out an
 
 // open makes one call and returns the body of its answer.
 func (o *operatorClient) open(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
-	token, err := o.secret()
+	if in == nil {
+		return o.send(ctx, method, path, nil)
+	}
+	text, err := json.Marshal(in)
 	if err != nil {
 		return nil, err
 	}
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			return nil, err
-		}
-		body = bytes.NewReader(text)
+	return o.send(ctx, method, path, bytes.NewReader(text))
+}
+
+// send is open with a body as it is.
+func (o *operatorClient) send(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	token, err := o.secret()
+	if err != nil {
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, method, o.base()+path, body)
 	if err != nil {

@@ -90,6 +90,7 @@ func (a *API) Register(r gin.IRouter) {
 	g.POST("/apps/:id/users/:user/devices", a.registerDevice)
 	g.DELETE("/apps/:id/users/:user/devices", a.removeDevice)
 	g.GET("/backup", a.backup)
+	g.POST("/restore", a.restore)
 	g.GET("/cluster", a.clusterStatus)
 	g.POST("/cluster/rebalance", a.rebalance)
 	g.POST("/cluster/nodes/:node/drain", a.drainNode)

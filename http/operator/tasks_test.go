@@ -58,6 +58,34 @@ func (m *memory) Backup(_ context.Context, w io.Writer) error {
 	return err
 }
 
+func (m *memory) Restore(_ context.Context, r io.Reader, progress func(done, total int)) error {
+	b, err := io.ReadAll(r)
+	switch string(b) {
+	case "half":
+		return crier.Errorf(crier.CodeBadParameter, "nothing was restored")
+	case "broken":
+		progress(1, 2)
+		return crier.Errorf(crier.CodeTimeout, "partition 1 can't be restored")
+	}
+	progress(1, 2)
+	return err
+}
+
+// What goes wrong before it begins is an error of HTTP; afterwards the last line tells.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	s.want(t, http.StatusBadRequest, http.MethodPost, "/v1/restore", "half")
+	for body, want := range map[string]string{
+		"broken": `{"done":1,"total":2}` + "\n" + `{"code":60008,"error":"partition 1 can't be restored"}` + "\n",
+		"whole":  `{"done":1,"total":2}` + "\n" + `{"restored":true}` + "\n",
+	} {
+		if status, got := send(s.handler, "Bearer "+token, http.MethodPost, "/v1/restore", body); status != http.StatusOK || got != want {
+			t.Errorf("%d, got %s", status, got)
+		}
+	}
+}
+
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	s := newServer()

@@ -226,7 +226,7 @@ func openServer(cfg *config.Config, core *Core, pool *vendors.Pool, gate *gatewa
 		AdminListen: cfg.Admin.Listen, TrustedProxies: cfg.HTTP.TrustedProxies, Ready: core.Cluster.Ready, Gatherer: registry, Logger: log,
 	}, func(r gin.IRouter) {
 		api.Register(r)
-		operator.New(core.Service, pool, core.Store, core.Cluster, token).Register(r)
+		operator.New(core.Service, pool, core, core.Cluster, token).Register(r)
 		r.GET(gateway.Path, gin.WrapH(gate))
 	})
 }

@@ -111,6 +111,8 @@ const (
 	OperateKind_OPERATE_KIND_REMOVE OperateKind = 3
 	// Even out now.
 	OperateKind_OPERATE_KIND_REBALANCE OperateKind = 4
+	// Put a command into the log of the system group.
+	OperateKind_OPERATE_KIND_COMMAND OperateKind = 5
 )
 
 // Enum value maps for OperateKind.
@@ -121,6 +123,7 @@ var (
 		2: "OPERATE_KIND_DRAIN",
 		3: "OPERATE_KIND_REMOVE",
 		4: "OPERATE_KIND_REBALANCE",
+		5: "OPERATE_KIND_COMMAND",
 	}
 	OperateKind_value = map[string]int32{
 		"OPERATE_KIND_UNSPECIFIED": 0,
@@ -128,6 +131,7 @@ var (
 		"OPERATE_KIND_DRAIN":       2,
 		"OPERATE_KIND_REMOVE":      3,
 		"OPERATE_KIND_REBALANCE":   4,
+		"OPERATE_KIND_COMMAND":     5,
 	}
 )
 
@@ -951,7 +955,9 @@ type Operate struct {
 	// What to do.
 	Kind OperateKind `protobuf:"varint,1,opt,name=kind,proto3,enum=crier.cluster.v1.OperateKind" json:"kind,omitempty"`
 	// The node that it is about.
-	Node          string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// The command, as the storage makes it.
+	Command       []byte `protobuf:"bytes,3,opt,name=command,proto3" json:"command,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -998,6 +1004,13 @@ func (x *Operate) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *Operate) GetCommand() []byte {
+	if x != nil {
+		return x.Command
+	}
+	return nil
 }
 
 // Operated answers an Operate.
@@ -1064,6 +1077,418 @@ func (x *Operated) GetStatus() []byte {
 	return nil
 }
 
+// TakeCut asks a node to stand still, and to keep what it has then for a backup. Stepped answers it.
+type TakeCut struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the backup.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The groups that it leads, as the asker believes.
+	Partitions    []uint32 `protobuf:"varint,2,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeCut) Reset() {
+	*x = TakeCut{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeCut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeCut) ProtoMessage() {}
+
+func (x *TakeCut) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeCut.ProtoReflect.Descriptor instead.
+func (*TakeCut) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TakeCut) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *TakeCut) GetPartitions() []uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// ReleaseCut tells a node that all stand still: it confirms that it has led its groups all the time, and goes on. Stepped answers it.
+type ReleaseCut struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The backup.
+	Id            uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseCut) Reset() {
+	*x = ReleaseCut{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseCut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseCut) ProtoMessage() {}
+
+func (x *ReleaseCut) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseCut.ProtoReflect.Descriptor instead.
+func (*ReleaseCut) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReleaseCut) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+// ReadCut asks for the next piece of the state of a group.
+type ReadCut struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The backup.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The group.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// How many bytes of it the asker has: 0 begins it.
+	Offset        uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadCut) Reset() {
+	*x = ReadCut{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadCut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadCut) ProtoMessage() {}
+
+func (x *ReadCut) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadCut.ProtoReflect.Descriptor instead.
+func (*ReadCut) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ReadCut) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ReadCut) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ReadCut) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// CutRead answers a ReadCut.
+type CutRead struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What went wrong; empty: nothing.
+	Error string `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	// The piece.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// It is the last.
+	End           bool `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CutRead) Reset() {
+	*x = CutRead{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CutRead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CutRead) ProtoMessage() {}
+
+func (x *CutRead) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CutRead.ProtoReflect.Descriptor instead.
+func (*CutRead) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CutRead) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *CutRead) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *CutRead) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+// EndCut tells a node that its cut is needed no longer. Stepped answers it.
+type EndCut struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The backup.
+	Id            uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndCut) Reset() {
+	*x = EndCut{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndCut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndCut) ProtoMessage() {}
+
+func (x *EndCut) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndCut.ProtoReflect.Descriptor instead.
+func (*EndCut) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *EndCut) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+// Install gives the leader of a group a piece of a state that is to stand in the place of the group's own, and asks how far that is.
+type Install struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The restore that it is part of.
+	Restore uint64 `protobuf:"varint,1,opt,name=restore,proto3" json:"restore,omitempty"`
+	// The group.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Where the piece belongs: 0 begins anew.
+	Offset uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Of the whole state, bytes.
+	Size uint64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	// The piece; empty at the end: whether it is done.
+	Data          []byte `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Install) Reset() {
+	*x = Install{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Install) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Install) ProtoMessage() {}
+
+func (x *Install) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Install.ProtoReflect.Descriptor instead.
+func (*Install) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Install) GetRestore() uint64 {
+	if x != nil {
+		return x.Restore
+	}
+	return 0
+}
+
+func (x *Install) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Install) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *Install) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Install) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// Installed answers an Install.
+type Installed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What went wrong; empty: nothing.
+	Error string `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	// A majority has the state.
+	Done          bool `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Installed) Reset() {
+	*x = Installed{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Installed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Installed) ProtoMessage() {}
+
+func (x *Installed) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Installed.ProtoReflect.Descriptor instead.
+func (*Installed) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Installed) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Installed) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
 var File_crier_cluster_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
@@ -1120,14 +1545,42 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\aStepped\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\"\x1d\n" +
 	"\x05Leave\x12\x14\n" +
-	"\x05state\x18\x01 \x01(\tR\x05state\"P\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\"j\n" +
 	"\aOperate\x121\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1d.crier.cluster.v1.OperateKindR\x04kind\x12\x12\n" +
-	"\x04node\x18\x02 \x01(\tR\x04node\"J\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
+	"\acommand\x18\x03 \x01(\fR\acommand\"J\n" +
 	"\bOperated\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x12\n" +
 	"\x04info\x18\x02 \x01(\tR\x04info\x12\x16\n" +
-	"\x06status\x18\x03 \x01(\fR\x06status*\xc1\x01\n" +
+	"\x06status\x18\x03 \x01(\fR\x06status\"9\n" +
+	"\aTakeCut\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x02 \x03(\rR\n" +
+	"partitions\"\x1c\n" +
+	"\n" +
+	"ReleaseCut\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"O\n" +
+	"\aReadCut\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\"E\n" +
+	"\aCutRead\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\bR\x03end\"\x18\n" +
+	"\x06EndCut\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"\x81\x01\n" +
+	"\aInstall\x12\x18\n" +
+	"\arestore\x18\x01 \x01(\x04R\arestore\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\"5\n" +
+	"\tInstalled\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\bR\x04done*\xc1\x01\n" +
 	"\bStepKind\x12\x19\n" +
 	"\x15STEP_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTEP_KIND_OPEN\x10\x01\x12\x11\n" +
@@ -1136,13 +1589,14 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\x10STEP_KIND_REMOVE\x10\x04\x12\x17\n" +
 	"\x13STEP_KIND_HAND_OVER\x10\x05\x12\x12\n" +
 	"\x0eSTEP_KIND_DROP\x10\x06\x12\x19\n" +
-	"\x15STEP_KIND_CONFIRM_OUT\x10\a*\x91\x01\n" +
+	"\x15STEP_KIND_CONFIRM_OUT\x10\a*\xab\x01\n" +
 	"\vOperateKind\x12\x1c\n" +
 	"\x18OPERATE_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13OPERATE_KIND_STATUS\x10\x01\x12\x16\n" +
 	"\x12OPERATE_KIND_DRAIN\x10\x02\x12\x17\n" +
 	"\x13OPERATE_KIND_REMOVE\x10\x03\x12\x1a\n" +
-	"\x16OPERATE_KIND_REBALANCE\x10\x04B<Z:github.com/crier-im/crier/proto/crier/cluster/v1;clusterv1b\x06proto3"
+	"\x16OPERATE_KIND_REBALANCE\x10\x04\x12\x18\n" +
+	"\x14OPERATE_KIND_COMMAND\x10\x05B<Z:github.com/crier-im/crier/proto/crier/cluster/v1;clusterv1b\x06proto3"
 
 var (
 	file_crier_cluster_v1_cluster_proto_rawDescOnce sync.Once
@@ -1157,25 +1611,32 @@ func file_crier_cluster_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_crier_cluster_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_crier_cluster_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_crier_cluster_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_crier_cluster_v1_cluster_proto_goTypes = []any{
-	(StepKind)(0),    // 0: crier.cluster.v1.StepKind
-	(OperateKind)(0), // 1: crier.cluster.v1.OperateKind
-	(*NodeMeta)(nil), // 2: crier.cluster.v1.NodeMeta
-	(*Bundle)(nil),   // 3: crier.cluster.v1.Bundle
-	(*Bundled)(nil),  // 4: crier.cluster.v1.Bundled
-	(*Answer)(nil),   // 5: crier.cluster.v1.Answer
-	(*Leader)(nil),   // 6: crier.cluster.v1.Leader
-	(*Leaders)(nil),  // 7: crier.cluster.v1.Leaders
-	(*Survey)(nil),   // 8: crier.cluster.v1.Survey
-	(*Surveyed)(nil), // 9: crier.cluster.v1.Surveyed
-	(*Replica)(nil),  // 10: crier.cluster.v1.Replica
-	(*Server)(nil),   // 11: crier.cluster.v1.Server
-	(*Step)(nil),     // 12: crier.cluster.v1.Step
-	(*Stepped)(nil),  // 13: crier.cluster.v1.Stepped
-	(*Leave)(nil),    // 14: crier.cluster.v1.Leave
-	(*Operate)(nil),  // 15: crier.cluster.v1.Operate
-	(*Operated)(nil), // 16: crier.cluster.v1.Operated
+	(StepKind)(0),      // 0: crier.cluster.v1.StepKind
+	(OperateKind)(0),   // 1: crier.cluster.v1.OperateKind
+	(*NodeMeta)(nil),   // 2: crier.cluster.v1.NodeMeta
+	(*Bundle)(nil),     // 3: crier.cluster.v1.Bundle
+	(*Bundled)(nil),    // 4: crier.cluster.v1.Bundled
+	(*Answer)(nil),     // 5: crier.cluster.v1.Answer
+	(*Leader)(nil),     // 6: crier.cluster.v1.Leader
+	(*Leaders)(nil),    // 7: crier.cluster.v1.Leaders
+	(*Survey)(nil),     // 8: crier.cluster.v1.Survey
+	(*Surveyed)(nil),   // 9: crier.cluster.v1.Surveyed
+	(*Replica)(nil),    // 10: crier.cluster.v1.Replica
+	(*Server)(nil),     // 11: crier.cluster.v1.Server
+	(*Step)(nil),       // 12: crier.cluster.v1.Step
+	(*Stepped)(nil),    // 13: crier.cluster.v1.Stepped
+	(*Leave)(nil),      // 14: crier.cluster.v1.Leave
+	(*Operate)(nil),    // 15: crier.cluster.v1.Operate
+	(*Operated)(nil),   // 16: crier.cluster.v1.Operated
+	(*TakeCut)(nil),    // 17: crier.cluster.v1.TakeCut
+	(*ReleaseCut)(nil), // 18: crier.cluster.v1.ReleaseCut
+	(*ReadCut)(nil),    // 19: crier.cluster.v1.ReadCut
+	(*CutRead)(nil),    // 20: crier.cluster.v1.CutRead
+	(*EndCut)(nil),     // 21: crier.cluster.v1.EndCut
+	(*Install)(nil),    // 22: crier.cluster.v1.Install
+	(*Installed)(nil),  // 23: crier.cluster.v1.Installed
 }
 var file_crier_cluster_v1_cluster_proto_depIdxs = []int32{
 	5,  // 0: crier.cluster.v1.Bundled.answers:type_name -> crier.cluster.v1.Answer
@@ -1202,7 +1663,7 @@ func file_crier_cluster_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_cluster_v1_cluster_proto_rawDesc), len(file_crier_cluster_v1_cluster_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

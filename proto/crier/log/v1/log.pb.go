@@ -25,6 +25,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// RestoreStep is what a Restore does.
+type RestoreStep int32
+
+const (
+	// Nothing.
+	RestoreStep_RESTORE_STEP_UNSPECIFIED RestoreStep = 0
+	// Begin, in a cluster without apps, or in the place of a restore that has not ended.
+	RestoreStep_RESTORE_STEP_BEGIN RestoreStep = 1
+	// Put an app.
+	RestoreStep_RESTORE_STEP_APP RestoreStep = 2
+	// End: the cluster has everything.
+	RestoreStep_RESTORE_STEP_END RestoreStep = 3
+)
+
+// Enum value maps for RestoreStep.
+var (
+	RestoreStep_name = map[int32]string{
+		0: "RESTORE_STEP_UNSPECIFIED",
+		1: "RESTORE_STEP_BEGIN",
+		2: "RESTORE_STEP_APP",
+		3: "RESTORE_STEP_END",
+	}
+	RestoreStep_value = map[string]int32{
+		"RESTORE_STEP_UNSPECIFIED": 0,
+		"RESTORE_STEP_BEGIN":       1,
+		"RESTORE_STEP_APP":         2,
+		"RESTORE_STEP_END":         3,
+	}
+)
+
+func (x RestoreStep) Enum() *RestoreStep {
+	p := new(RestoreStep)
+	*p = x
+	return p
+}
+
+func (x RestoreStep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RestoreStep) Descriptor() protoreflect.EnumDescriptor {
+	return file_crier_log_v1_log_proto_enumTypes[0].Descriptor()
+}
+
+func (RestoreStep) Type() protoreflect.EnumType {
+	return &file_crier_log_v1_log_proto_enumTypes[0]
+}
+
+func (x RestoreStep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RestoreStep.Descriptor instead.
+func (RestoreStep) EnumDescriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{0}
+}
+
 // Command is one entry of a group's log.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -49,6 +106,7 @@ type Command struct {
 	//	*Command_RecordOnline
 	//	*Command_PutNode
 	//	*Command_RecordSendings
+	//	*Command_Restore
 	Body isCommand_Body `protobuf_oneof:"body"`
 	// Names the command; absent: it is done each time that it comes. The calls of a ChangeBatch have their own.
 	Id            *v1.CommandID `protobuf:"bytes,15,opt,name=id,proto3" json:"id,omitempty"`
@@ -224,6 +282,15 @@ func (x *Command) GetRecordSendings() *RecordSendings {
 	return nil
 }
 
+func (x *Command) GetRestore() *Restore {
+	if x != nil {
+		if x, ok := x.Body.(*Command_Restore); ok {
+			return x.Restore
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetId() *v1.CommandID {
 	if x != nil {
 		return x.Id
@@ -300,6 +367,11 @@ type Command_RecordSendings struct {
 	RecordSendings *RecordSendings `protobuf:"bytes,17,opt,name=record_sendings,json=recordSendings,proto3,oneof"`
 }
 
+type Command_Restore struct {
+	// One step of a restore; system group.
+	Restore *Restore `protobuf:"bytes,18,opt,name=restore,proto3,oneof"`
+}
+
 func (*Command_ChangeBatch) isCommand_Body() {}
 
 func (*Command_StartCampaign) isCommand_Body() {}
@@ -325,6 +397,8 @@ func (*Command_RecordOnline) isCommand_Body() {}
 func (*Command_PutNode) isCommand_Body() {}
 
 func (*Command_RecordSendings) isCommand_Body() {}
+
+func (*Command_Restore) isCommand_Body() {}
 
 // ChangeBatch is calls of several callers, one after the other.
 type ChangeBatch struct {
@@ -2087,6 +2161,70 @@ func (x *PutNode) GetState() string {
 	return ""
 }
 
+// Restore is a step of the restore of a backup. Its last one is kept.
+type Restore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the restore.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What to do.
+	Step RestoreStep `protobuf:"varint,2,opt,name=step,proto3,enum=crier.log.v1.RestoreStep" json:"step,omitempty"`
+	// crier.App as JSON.
+	App           []byte `protobuf:"bytes,3,opt,name=app,proto3" json:"app,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restore) Reset() {
+	*x = Restore{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restore) ProtoMessage() {}
+
+func (x *Restore) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restore.ProtoReflect.Descriptor instead.
+func (*Restore) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Restore) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Restore) GetStep() RestoreStep {
+	if x != nil {
+		return x.Step
+	}
+	return RestoreStep_RESTORE_STEP_UNSPECIFIED
+}
+
+func (x *Restore) GetApp() []byte {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
 // SetAttrNames names attribute slots.
 type SetAttrNames struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2100,7 +2238,7 @@ type SetAttrNames struct {
 
 func (x *SetAttrNames) Reset() {
 	*x = SetAttrNames{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[25]
+	mi := &file_crier_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2250,7 @@ func (x *SetAttrNames) String() string {
 func (*SetAttrNames) ProtoMessage() {}
 
 func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[25]
+	mi := &file_crier_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2263,7 @@ func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttrNames.ProtoReflect.Descriptor instead.
 func (*SetAttrNames) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SetAttrNames) GetApp() uint32 {
@@ -2157,7 +2295,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[26]
+	mi := &file_crier_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2307,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[26]
+	mi := &file_crier_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2320,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Origin) GetUsed() uint64 {
@@ -2225,7 +2363,7 @@ type Meta struct {
 
 func (x *Meta) Reset() {
 	*x = Meta{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[27]
+	mi := &file_crier_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2375,7 @@ func (x *Meta) String() string {
 func (*Meta) ProtoMessage() {}
 
 func (x *Meta) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[27]
+	mi := &file_crier_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2388,7 @@ func (x *Meta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meta.ProtoReflect.Descriptor instead.
 func (*Meta) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Meta) GetIndex() uint64 {
@@ -2305,7 +2443,7 @@ type Home struct {
 
 func (x *Home) Reset() {
 	*x = Home{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[28]
+	mi := &file_crier_log_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2317,7 +2455,7 @@ func (x *Home) String() string {
 func (*Home) ProtoMessage() {}
 
 func (x *Home) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[28]
+	mi := &file_crier_log_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2330,7 +2468,7 @@ func (x *Home) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Home.ProtoReflect.Descriptor instead.
 func (*Home) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Home) GetSeq() uint64 {
@@ -2376,7 +2514,7 @@ type Random struct {
 
 func (x *Random) Reset() {
 	*x = Random{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[29]
+	mi := &file_crier_log_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2526,7 @@ func (x *Random) String() string {
 func (*Random) ProtoMessage() {}
 
 func (x *Random) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[29]
+	mi := &file_crier_log_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +2539,7 @@ func (x *Random) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Random.ProtoReflect.Descriptor instead.
 func (*Random) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{29}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Random) GetSeq() uint64 {
@@ -2429,7 +2567,7 @@ var File_crier_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\xb1\a\n" +
+	"\x16crier/log/v1/log.proto\x12\fcrier.log.v1\x1a\x1acrier/types/v1/types.proto\"\xe4\a\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12>\n" +
@@ -2446,7 +2584,8 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x0fvendor_progress\x18\f \x01(\v2\x1c.crier.log.v1.VendorProgressH\x00R\x0evendorProgress\x12A\n" +
 	"\rrecord_online\x18\r \x01(\v2\x1a.crier.log.v1.RecordOnlineH\x00R\frecordOnline\x122\n" +
 	"\bput_node\x18\x10 \x01(\v2\x15.crier.log.v1.PutNodeH\x00R\aputNode\x12G\n" +
-	"\x0frecord_sendings\x18\x11 \x01(\v2\x1c.crier.log.v1.RecordSendingsH\x00R\x0erecordSendings\x12)\n" +
+	"\x0frecord_sendings\x18\x11 \x01(\v2\x1c.crier.log.v1.RecordSendingsH\x00R\x0erecordSendings\x121\n" +
+	"\arestore\x18\x12 \x01(\v2\x15.crier.log.v1.RestoreH\x00R\arestore\x12)\n" +
 	"\x02id\x18\x0f \x01(\v2\x19.crier.types.v1.CommandIDR\x02idB\x06\n" +
 	"\x04body\"A\n" +
 	"\vChangeBatch\x122\n" +
@@ -2576,7 +2715,11 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x06create\x18\x02 \x01(\bR\x06create\"/\n" +
 	"\aPutNode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05state\x18\x02 \x01(\tR\x05state\"\x97\x01\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\"Z\n" +
+	"\aRestore\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
+	"\x04step\x18\x02 \x01(\x0e2\x19.crier.log.v1.RestoreStepR\x04step\x12\x10\n" +
+	"\x03app\x18\x03 \x01(\fR\x03app\"\x97\x01\n" +
 	"\fSetAttrNames\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12;\n" +
 	"\x05names\x18\x02 \x03(\v2%.crier.log.v1.SetAttrNames.NamesEntryR\x05names\x1a8\n" +
@@ -2603,7 +2746,12 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x19\n" +
 	"\buntil_ms\x18\x02 \x01(\x03R\auntilMs\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tR\trequestIdB4Z2github.com/crier-im/crier/proto/crier/log/v1;logv1b\x06proto3"
+	"request_id\x18\x03 \x01(\tR\trequestId*o\n" +
+	"\vRestoreStep\x12\x1c\n" +
+	"\x18RESTORE_STEP_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12RESTORE_STEP_BEGIN\x10\x01\x12\x14\n" +
+	"\x10RESTORE_STEP_APP\x10\x02\x12\x14\n" +
+	"\x10RESTORE_STEP_END\x10\x03B4Z2github.com/crier-im/crier/proto/crier/log/v1;logv1b\x06proto3"
 
 var (
 	file_crier_log_v1_log_proto_rawDescOnce sync.Once
@@ -2617,84 +2765,89 @@ func file_crier_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_crier_log_v1_log_proto_rawDescData
 }
 
-var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_crier_log_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_crier_log_v1_log_proto_goTypes = []any{
-	(*Command)(nil),          // 0: crier.log.v1.Command
-	(*ChangeBatch)(nil),      // 1: crier.log.v1.ChangeBatch
-	(*ChangeAccounts)(nil),   // 2: crier.log.v1.ChangeAccounts
-	(*StartCampaign)(nil),    // 3: crier.log.v1.StartCampaign
-	(*Acknowledge)(nil),      // 4: crier.log.v1.Acknowledge
-	(*ClaimDevice)(nil),      // 5: crier.log.v1.ClaimDevice
-	(*VendorProgress)(nil),   // 6: crier.log.v1.VendorProgress
-	(*AttemptGroup)(nil),     // 7: crier.log.v1.AttemptGroup
-	(*VendorResult)(nil),     // 8: crier.log.v1.VendorResult
-	(*Attempt)(nil),          // 9: crier.log.v1.Attempt
-	(*Attempts)(nil),         // 10: crier.log.v1.Attempts
-	(*RecordOnline)(nil),     // 11: crier.log.v1.RecordOnline
-	(*Place)(nil),            // 12: crier.log.v1.Place
-	(*Places)(nil),           // 13: crier.log.v1.Places
-	(*Owner)(nil),            // 14: crier.log.v1.Owner
-	(*RecordSendings)(nil),   // 15: crier.log.v1.RecordSendings
-	(*CampaignSendings)(nil), // 16: crier.log.v1.CampaignSendings
-	(*SendingGroup)(nil),     // 17: crier.log.v1.SendingGroup
-	(*Sendings)(nil),         // 18: crier.log.v1.Sendings
-	(*Funnel)(nil),           // 19: crier.log.v1.Funnel
-	(*CreateCampaign)(nil),   // 20: crier.log.v1.CreateCampaign
-	(*RecordProgress)(nil),   // 21: crier.log.v1.RecordProgress
-	(*Sweep)(nil),            // 22: crier.log.v1.Sweep
-	(*PutApp)(nil),           // 23: crier.log.v1.PutApp
-	(*PutNode)(nil),          // 24: crier.log.v1.PutNode
-	(*SetAttrNames)(nil),     // 25: crier.log.v1.SetAttrNames
-	(*Origin)(nil),           // 26: crier.log.v1.Origin
-	(*Meta)(nil),             // 27: crier.log.v1.Meta
-	(*Home)(nil),             // 28: crier.log.v1.Home
-	(*Random)(nil),           // 29: crier.log.v1.Random
-	nil,                      // 30: crier.log.v1.Funnel.FailedEntry
-	nil,                      // 31: crier.log.v1.SetAttrNames.NamesEntry
-	(*v1.CommandID)(nil),     // 32: crier.types.v1.CommandID
-	(*v1.Change)(nil),        // 33: crier.types.v1.Change
-	(*v1.Campaign)(nil),      // 34: crier.types.v1.Campaign
-	(*v1.Report)(nil),        // 35: crier.types.v1.Report
+	(RestoreStep)(0),         // 0: crier.log.v1.RestoreStep
+	(*Command)(nil),          // 1: crier.log.v1.Command
+	(*ChangeBatch)(nil),      // 2: crier.log.v1.ChangeBatch
+	(*ChangeAccounts)(nil),   // 3: crier.log.v1.ChangeAccounts
+	(*StartCampaign)(nil),    // 4: crier.log.v1.StartCampaign
+	(*Acknowledge)(nil),      // 5: crier.log.v1.Acknowledge
+	(*ClaimDevice)(nil),      // 6: crier.log.v1.ClaimDevice
+	(*VendorProgress)(nil),   // 7: crier.log.v1.VendorProgress
+	(*AttemptGroup)(nil),     // 8: crier.log.v1.AttemptGroup
+	(*VendorResult)(nil),     // 9: crier.log.v1.VendorResult
+	(*Attempt)(nil),          // 10: crier.log.v1.Attempt
+	(*Attempts)(nil),         // 11: crier.log.v1.Attempts
+	(*RecordOnline)(nil),     // 12: crier.log.v1.RecordOnline
+	(*Place)(nil),            // 13: crier.log.v1.Place
+	(*Places)(nil),           // 14: crier.log.v1.Places
+	(*Owner)(nil),            // 15: crier.log.v1.Owner
+	(*RecordSendings)(nil),   // 16: crier.log.v1.RecordSendings
+	(*CampaignSendings)(nil), // 17: crier.log.v1.CampaignSendings
+	(*SendingGroup)(nil),     // 18: crier.log.v1.SendingGroup
+	(*Sendings)(nil),         // 19: crier.log.v1.Sendings
+	(*Funnel)(nil),           // 20: crier.log.v1.Funnel
+	(*CreateCampaign)(nil),   // 21: crier.log.v1.CreateCampaign
+	(*RecordProgress)(nil),   // 22: crier.log.v1.RecordProgress
+	(*Sweep)(nil),            // 23: crier.log.v1.Sweep
+	(*PutApp)(nil),           // 24: crier.log.v1.PutApp
+	(*PutNode)(nil),          // 25: crier.log.v1.PutNode
+	(*Restore)(nil),          // 26: crier.log.v1.Restore
+	(*SetAttrNames)(nil),     // 27: crier.log.v1.SetAttrNames
+	(*Origin)(nil),           // 28: crier.log.v1.Origin
+	(*Meta)(nil),             // 29: crier.log.v1.Meta
+	(*Home)(nil),             // 30: crier.log.v1.Home
+	(*Random)(nil),           // 31: crier.log.v1.Random
+	nil,                      // 32: crier.log.v1.Funnel.FailedEntry
+	nil,                      // 33: crier.log.v1.SetAttrNames.NamesEntry
+	(*v1.CommandID)(nil),     // 34: crier.types.v1.CommandID
+	(*v1.Change)(nil),        // 35: crier.types.v1.Change
+	(*v1.Campaign)(nil),      // 36: crier.types.v1.Campaign
+	(*v1.Report)(nil),        // 37: crier.types.v1.Report
 }
 var file_crier_log_v1_log_proto_depIdxs = []int32{
-	1,  // 0: crier.log.v1.Command.change_batch:type_name -> crier.log.v1.ChangeBatch
-	3,  // 1: crier.log.v1.Command.start_campaign:type_name -> crier.log.v1.StartCampaign
-	4,  // 2: crier.log.v1.Command.acknowledge:type_name -> crier.log.v1.Acknowledge
-	20, // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
-	21, // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
-	22, // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
-	23, // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
-	25, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
-	5,  // 8: crier.log.v1.Command.claim_device:type_name -> crier.log.v1.ClaimDevice
-	6,  // 9: crier.log.v1.Command.vendor_progress:type_name -> crier.log.v1.VendorProgress
-	11, // 10: crier.log.v1.Command.record_online:type_name -> crier.log.v1.RecordOnline
-	24, // 11: crier.log.v1.Command.put_node:type_name -> crier.log.v1.PutNode
-	15, // 12: crier.log.v1.Command.record_sendings:type_name -> crier.log.v1.RecordSendings
-	32, // 13: crier.log.v1.Command.id:type_name -> crier.types.v1.CommandID
-	2,  // 14: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
-	33, // 15: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
-	32, // 16: crier.log.v1.ChangeAccounts.id:type_name -> crier.types.v1.CommandID
-	34, // 17: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	8,  // 18: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
-	9,  // 19: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
-	33, // 20: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
-	7,  // 21: crier.log.v1.VendorProgress.groups:type_name -> crier.log.v1.AttemptGroup
-	9,  // 22: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
-	7,  // 23: crier.log.v1.Attempts.groups:type_name -> crier.log.v1.AttemptGroup
-	12, // 24: crier.log.v1.RecordOnline.places:type_name -> crier.log.v1.Place
-	12, // 25: crier.log.v1.Places.places:type_name -> crier.log.v1.Place
-	16, // 26: crier.log.v1.RecordSendings.campaigns:type_name -> crier.log.v1.CampaignSendings
-	17, // 27: crier.log.v1.CampaignSendings.groups:type_name -> crier.log.v1.SendingGroup
-	17, // 28: crier.log.v1.Sendings.groups:type_name -> crier.log.v1.SendingGroup
-	30, // 29: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
-	34, // 30: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
-	35, // 31: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
-	31, // 32: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	2,  // 0: crier.log.v1.Command.change_batch:type_name -> crier.log.v1.ChangeBatch
+	4,  // 1: crier.log.v1.Command.start_campaign:type_name -> crier.log.v1.StartCampaign
+	5,  // 2: crier.log.v1.Command.acknowledge:type_name -> crier.log.v1.Acknowledge
+	21, // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
+	22, // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
+	23, // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
+	24, // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
+	27, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
+	6,  // 8: crier.log.v1.Command.claim_device:type_name -> crier.log.v1.ClaimDevice
+	7,  // 9: crier.log.v1.Command.vendor_progress:type_name -> crier.log.v1.VendorProgress
+	12, // 10: crier.log.v1.Command.record_online:type_name -> crier.log.v1.RecordOnline
+	25, // 11: crier.log.v1.Command.put_node:type_name -> crier.log.v1.PutNode
+	16, // 12: crier.log.v1.Command.record_sendings:type_name -> crier.log.v1.RecordSendings
+	26, // 13: crier.log.v1.Command.restore:type_name -> crier.log.v1.Restore
+	34, // 14: crier.log.v1.Command.id:type_name -> crier.types.v1.CommandID
+	3,  // 15: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
+	35, // 16: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
+	34, // 17: crier.log.v1.ChangeAccounts.id:type_name -> crier.types.v1.CommandID
+	36, // 18: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	9,  // 19: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
+	10, // 20: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
+	35, // 21: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
+	8,  // 22: crier.log.v1.VendorProgress.groups:type_name -> crier.log.v1.AttemptGroup
+	10, // 23: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
+	8,  // 24: crier.log.v1.Attempts.groups:type_name -> crier.log.v1.AttemptGroup
+	13, // 25: crier.log.v1.RecordOnline.places:type_name -> crier.log.v1.Place
+	13, // 26: crier.log.v1.Places.places:type_name -> crier.log.v1.Place
+	17, // 27: crier.log.v1.RecordSendings.campaigns:type_name -> crier.log.v1.CampaignSendings
+	18, // 28: crier.log.v1.CampaignSendings.groups:type_name -> crier.log.v1.SendingGroup
+	18, // 29: crier.log.v1.Sendings.groups:type_name -> crier.log.v1.SendingGroup
+	32, // 30: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
+	36, // 31: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
+	37, // 32: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
+	0,  // 33: crier.log.v1.Restore.step:type_name -> crier.log.v1.RestoreStep
+	33, // 34: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_crier_log_v1_log_proto_init() }
@@ -2716,19 +2869,21 @@ func file_crier_log_v1_log_proto_init() {
 		(*Command_RecordOnline)(nil),
 		(*Command_PutNode)(nil),
 		(*Command_RecordSendings)(nil),
+		(*Command_Restore)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_log_v1_log_proto_rawDesc), len(file_crier_log_v1_log_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   32,
+			NumEnums:      1,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_crier_log_v1_log_proto_goTypes,
 		DependencyIndexes: file_crier_log_v1_log_proto_depIdxs,
+		EnumInfos:         file_crier_log_v1_log_proto_enumTypes,
 		MessageInfos:      file_crier_log_v1_log_proto_msgTypes,
 	}.Build()
 	File_crier_log_v1_log_proto = out.File
