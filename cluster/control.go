@@ -52,6 +52,8 @@ func (c *control) Receive(ctx actor.Context) {
 		ctx.Respond(c.node.survey())
 	case *clusterv1.Step:
 		c.step(ctx, func(call context.Context) error { return c.node.takeStep(call, m) })
+	case *clusterv1.Describe:
+		c.beside(ctx, func(call context.Context) any { return c.node.describe(call) })
 	case *clusterv1.TakeCut:
 		c.step(ctx, func(context.Context) error { return c.node.takeCut(m) })
 	case *clusterv1.ReleaseCut:
@@ -122,7 +124,16 @@ func (n *Node) takeStep(ctx context.Context, s *clusterv1.Step) error {
 	case clusterv1.StepKind_STEP_KIND_OPEN:
 		return n.openGroup(p, raft.Configuration{})
 	case clusterv1.StepKind_STEP_KIND_DROP:
+		if n.takeParked(p) {
+			return n.dropParked(ctx, p, s.GetLeader())
+		}
 		return n.dropGroup(ctx, p, s.GetLeader())
+	case clusterv1.StepKind_STEP_KIND_PARK:
+		return n.park(p)
+	case clusterv1.StepKind_STEP_KIND_UNPARK:
+		return n.unpark(p)
+	case clusterv1.StepKind_STEP_KIND_RECOVER:
+		return n.recoverGroup(ctx, p, s.GetTerm())
 	}
 	g := n.Group(p)
 	if g == nil {

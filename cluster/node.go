@@ -68,7 +68,9 @@ type Node struct {
 	links    *links
 	cuts     cuts
 	installs installations
-	stop     chan struct{}
+	// recovering is held while this node recovers partitions of the cluster.
+	recovering sync.Mutex
+	stop       chan struct{}
 
 	gossiping chan struct{} // closed once gossip is there
 	belongs   chan struct{} // closed once the groups that the node begins with are open
@@ -78,10 +80,11 @@ type Node struct {
 
 	mu         sync.RWMutex
 	groups     map[crier.PartitionID]*Group
-	held       map[crier.PartitionID]bool       // groups that are being opened or deleted
-	local      map[crier.PartitionID]*actor.PID // actors of the groups that this node leads
-	terms      map[crier.PartitionID]uint64     // in which it leads them
-	reconciler *reconciler                      // nil where this node does not lead the system group
+	held       map[crier.PartitionID]bool        // groups that are being opened or deleted
+	parked     map[crier.PartitionID]*time.Timer // groups that are held closed for a recovery, and until when
+	local      map[crier.PartitionID]*actor.PID  // actors of the groups that this node leads
+	terms      map[crier.PartitionID]uint64      // in which it leads them
+	reconciler *reconciler                       // nil where this node does not lead the system group
 }
 
 // Open starts a node: the actor system, gossip, and every raft group. It returns when all have started;
@@ -96,7 +99,7 @@ func Open(ctx context.Context, cfg Config, s Storage, host Host) (*Node, error) 
 		table: newRoutingTable(), storage: s, links: newLinks(), stop: make(chan struct{}), gossiping: make(chan struct{}), belongs: make(chan struct{}),
 		left: make(chan struct{}), groups: make(map[crier.PartitionID]*Group), held: make(map[crier.PartitionID]bool),
 		local: make(map[crier.PartitionID]*actor.PID), terms: make(map[crier.PartitionID]uint64),
-		installs: installations{of: make(map[crier.PartitionID]*installation)},
+		parked: make(map[crier.PartitionID]*time.Timer), installs: installations{of: make(map[crier.PartitionID]*installation)},
 	}
 	if err := n.begin(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -457,6 +460,7 @@ func (n *Node) Close() error {
 	if n.control != nil { // before the wait: it opens groups, and each has a watcher
 		errs = append(errs, n.system.Root.StopFuture(n.control).Wait())
 	}
+	n.closeParked()
 	n.watchers.Wait()
 	if n.gossip != nil {
 		errs = append(errs, n.gossip.close())

@@ -35,6 +35,9 @@ type Storage interface {
 	// Restoring returns the restore that has begun and not ended, as this node's replica of the system group has it; 0 where there is none. While there is
 	// one, no partition has an actor.
 	Restoring() uint64
+	// Recover makes what there is of a group that has been shut down the truth: it applies all of its log, whether that was committed or not, sets the configuration,
+	// and raises the term to the one given. It blocks until that is durable.
+	Recover(p crier.PartitionID, c raft.Configuration, term uint64) error
 	// Drop deletes everything of a group that has been shut down, and blocks until that is durable. The group can begin again after it.
 	Drop(p crier.PartitionID) error
 }

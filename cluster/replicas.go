@@ -86,6 +86,11 @@ func (n *Node) openGroup(p crier.PartitionID, first raft.Configuration) error {
 		return errBusyGroup
 	}
 	defer n.release(p)
+	return n.openHeld(p, first)
+}
+
+// openHeld is openGroup for who holds the group.
+func (n *Node) openHeld(p crier.PartitionID, first raft.Configuration) error {
 	if n.Group(p) != nil {
 		return nil
 	}
@@ -129,17 +134,10 @@ func (n *Node) dropGroup(ctx context.Context, p crier.PartitionID, leader string
 	if g == nil || p == crier.SystemPartition || leader == n.cfg.NodeID {
 		return fmt.Errorf("partition %s can't be deleted here", p)
 	}
-	ask := &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_CONFIRM_OUT, Partition: uint32(p), Node: n.cfg.NodeID}
-	if err := n.takeStepAt(ctx, leader, ask); err != nil {
+	if err := n.confirmedOut(ctx, p, leader); err != nil {
 		return err
 	}
-	close(g.dropped)
-	<-g.watched
-	n.mu.Lock()
-	delete(n.groups, p)
-	n.mu.Unlock()
-	n.metrics.replicas.Dec()
-	if err := g.close(); err != nil {
+	if err := n.shut(g); err != nil {
 		return err
 	}
 	if err := n.storage.Drop(p); err != nil {
@@ -147,6 +145,22 @@ func (n *Node) dropGroup(ctx context.Context, p crier.PartitionID, leader string
 	}
 	n.log.Info("a replica has moved to another node, and is deleted here", "partition", p.String())
 	return nil
+}
+
+// confirmedOut returns nil once the leader of a group has confirmed that this node does not belong to it.
+func (n *Node) confirmedOut(ctx context.Context, p crier.PartitionID, leader string) error {
+	return n.takeStepAt(ctx, leader, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_CONFIRM_OUT, Partition: uint32(p), Node: n.cfg.NodeID})
+}
+
+// shut closes a group here. The caller holds it.
+func (n *Node) shut(g *Group) error {
+	close(g.dropped)
+	<-g.watched
+	n.mu.Lock()
+	delete(n.groups, g.id)
+	n.mu.Unlock()
+	n.metrics.replicas.Dec()
+	return g.close()
 }
 
 // Group returns this node's replica of a group, nil where it has none.

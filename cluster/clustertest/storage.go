@@ -5,6 +5,7 @@ package clustertest
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"slices"
@@ -122,6 +123,39 @@ func (s *Storage) Cut() (crier.Cut, error) { return nil, errors.ErrUnsupported }
 // Restoring is cluster.Storage's.
 func (s *Storage) Restoring() uint64 { return 0 }
 
+// Recover is cluster.Storage's.
+func (s *Storage) Recover(p crier.PartitionID, c raft.Configuration, term uint64) error {
+	g := s.group(p)
+	last, err := g.log.LastIndex()
+	if err != nil {
+		return err
+	}
+	e := new(raft.Log)
+	for i := uint64(1); i <= last; i++ {
+		if err := g.log.GetLog(i, e); err != nil {
+			return err
+		}
+		if e.Type == raft.LogCommand {
+			g.state.Apply(e)
+		}
+	}
+	// A log of its own after it, as raft.RecoverCluster leaves one.
+	_, trans := raft.NewInmemTransport("") // knows how to encode nodes
+	sink, err := g.snaps.Create(raft.SnapshotVersionMax, last, e.Term, c, last, trans)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(g.state.save(sink), sink.Close(), g.log.DeleteRange(1, last)); err != nil {
+		return err
+	}
+	g.state.StoreConfiguration(last, c)
+	now, err := g.log.GetUint64([]byte("CurrentTerm"))
+	if err != nil {
+		return err
+	}
+	return g.log.SetUint64([]byte("CurrentTerm"), max(now, term))
+}
+
 // Drop is cluster.Storage's.
 func (s *Storage) Drop(p crier.PartitionID) error {
 	s.mu.Lock()
@@ -221,8 +255,30 @@ func (s *State) StoreConfiguration(index uint64, c raft.Configuration) {
 // Snapshot is not used in tests: their logs are short.
 func (s *State) Snapshot() (raft.FSMSnapshot, error) { return nil, raft.ErrNothingNewToSnapshot }
 
-// Restore is not used in tests.
-func (s *State) Restore(io.ReadCloser) error { return raft.ErrUnsupportedProtocol }
+// saved is a State as JSON.
+type saved struct {
+	Index uint64
+	Count int
+	Nodes map[string]crier.NodeState
+}
+
+func (s *State) save(w io.Writer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return json.NewEncoder(w).Encode(saved{s.index, s.count, s.nodes})
+}
+
+// Restore takes what save has written.
+func (s *State) Restore(r io.ReadCloser) error {
+	var was saved
+	if err := json.NewDecoder(r).Decode(&was); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index, s.count, s.nodes = was.Index, was.Count, was.Nodes
+	return nil
+}
 
 // Host is cluster.Host: its partition actors propose each []byte that they are
 // sent and answer with the result, or with a Failure.

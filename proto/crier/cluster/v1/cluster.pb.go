@@ -44,19 +44,28 @@ const (
 	StepKind_STEP_KIND_DROP StepKind = 6
 	// The leader says whether the node is out.
 	StepKind_STEP_KIND_CONFIRM_OUT StepKind = 7
+	// The node closes the group, and lets nobody open it until it is to drop it or to open it again.
+	StepKind_STEP_KIND_PARK StepKind = 8
+	// The node opens a group that it has parked.
+	StepKind_STEP_KIND_UNPARK StepKind = 9
+	// The node makes its replica the truth, and itself the only one in the configuration.
+	StepKind_STEP_KIND_RECOVER StepKind = 10
 )
 
 // Enum value maps for StepKind.
 var (
 	StepKind_name = map[int32]string{
-		0: "STEP_KIND_UNSPECIFIED",
-		1: "STEP_KIND_OPEN",
-		2: "STEP_KIND_ADD",
-		3: "STEP_KIND_PROMOTE",
-		4: "STEP_KIND_REMOVE",
-		5: "STEP_KIND_HAND_OVER",
-		6: "STEP_KIND_DROP",
-		7: "STEP_KIND_CONFIRM_OUT",
+		0:  "STEP_KIND_UNSPECIFIED",
+		1:  "STEP_KIND_OPEN",
+		2:  "STEP_KIND_ADD",
+		3:  "STEP_KIND_PROMOTE",
+		4:  "STEP_KIND_REMOVE",
+		5:  "STEP_KIND_HAND_OVER",
+		6:  "STEP_KIND_DROP",
+		7:  "STEP_KIND_CONFIRM_OUT",
+		8:  "STEP_KIND_PARK",
+		9:  "STEP_KIND_UNPARK",
+		10: "STEP_KIND_RECOVER",
 	}
 	StepKind_value = map[string]int32{
 		"STEP_KIND_UNSPECIFIED": 0,
@@ -67,6 +76,9 @@ var (
 		"STEP_KIND_HAND_OVER":   5,
 		"STEP_KIND_DROP":        6,
 		"STEP_KIND_CONFIRM_OUT": 7,
+		"STEP_KIND_PARK":        8,
+		"STEP_KIND_UNPARK":      9,
+		"STEP_KIND_RECOVER":     10,
 	}
 )
 
@@ -787,7 +799,9 @@ type Step struct {
 	// The configuration that the step was decided on, by its index: another is not changed.
 	ConfigurationIndex uint64 `protobuf:"varint,4,opt,name=configuration_index,json=configurationIndex,proto3" json:"configuration_index,omitempty"`
 	// The node that leads the group.
-	Leader        string `protobuf:"bytes,5,opt,name=leader,proto3" json:"leader,omitempty"`
+	Leader string `protobuf:"bytes,5,opt,name=leader,proto3" json:"leader,omitempty"`
+	// No term of the group that is known is higher.
+	Term          uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -855,6 +869,13 @@ func (x *Step) GetLeader() string {
 		return x.Leader
 	}
 	return ""
+}
+
+func (x *Step) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
 }
 
 // Stepped answers a Step.
@@ -1489,6 +1510,180 @@ func (x *Installed) GetDone() bool {
 	return false
 }
 
+// Describe asks a node what it has of groups, whether they have a leader or not.
+type Describe struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Describe) Reset() {
+	*x = Describe{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Describe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Describe) ProtoMessage() {}
+
+func (x *Describe) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Describe.ProtoReflect.Descriptor instead.
+func (*Describe) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{22}
+}
+
+// Described answers a Describe.
+type Described struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each group that is open there.
+	Holdings      []*Holding `protobuf:"bytes,1,rep,name=holdings,proto3" json:"holdings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Described) Reset() {
+	*x = Described{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Described) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Described) ProtoMessage() {}
+
+func (x *Described) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Described.ProtoReflect.Descriptor instead.
+func (*Described) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Described) GetHoldings() []*Holding {
+	if x != nil {
+		return x.Holdings
+	}
+	return nil
+}
+
+// Holding is what a node has of a group.
+type Holding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group; 65535 is the system group.
+	Partition uint32 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// It leads, and a majority has confirmed it.
+	Leads bool `protobuf:"varint,2,opt,name=leads,proto3" json:"leads,omitempty"`
+	// The raft term.
+	Term uint64 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	// Of the last entry of its log, or of what its state has, the index.
+	Last uint64 `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
+	// And the term.
+	LastTerm uint64 `protobuf:"varint,5,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`
+	// The last configuration that it knows of.
+	Servers       []*Server `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holding) Reset() {
+	*x = Holding{}
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holding) ProtoMessage() {}
+
+func (x *Holding) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_cluster_v1_cluster_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holding.ProtoReflect.Descriptor instead.
+func (*Holding) Descriptor() ([]byte, []int) {
+	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Holding) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Holding) GetLeads() bool {
+	if x != nil {
+		return x.Leads
+	}
+	return false
+}
+
+func (x *Holding) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Holding) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *Holding) GetLastTerm() uint64 {
+	if x != nil {
+		return x.LastTerm
+	}
+	return 0
+}
+
+func (x *Holding) GetServers() []*Server {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
 var File_crier_cluster_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
@@ -1535,13 +1730,14 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\aapplied\x18\a \x01(\x04R\aapplied\"2\n" +
 	"\x06Server\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x05votes\x18\x02 \x01(\bR\x05votes\"\xb1\x01\n" +
+	"\x05votes\x18\x02 \x01(\bR\x05votes\"\xc5\x01\n" +
 	"\x04Step\x12.\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1a.crier.cluster.v1.StepKindR\x04kind\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12/\n" +
 	"\x13configuration_index\x18\x04 \x01(\x04R\x12configurationIndex\x12\x16\n" +
-	"\x06leader\x18\x05 \x01(\tR\x06leader\"\x1f\n" +
+	"\x06leader\x18\x05 \x01(\tR\x06leader\x12\x12\n" +
+	"\x04term\x18\x06 \x01(\x04R\x04term\"\x1f\n" +
 	"\aStepped\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\"\x1d\n" +
 	"\x05Leave\x12\x14\n" +
@@ -1580,7 +1776,18 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\x04data\x18\x05 \x01(\fR\x04data\"5\n" +
 	"\tInstalled\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x12\x12\n" +
-	"\x04done\x18\x02 \x01(\bR\x04done*\xc1\x01\n" +
+	"\x04done\x18\x02 \x01(\bR\x04done\"\n" +
+	"\n" +
+	"\bDescribe\"B\n" +
+	"\tDescribed\x125\n" +
+	"\bholdings\x18\x01 \x03(\v2\x19.crier.cluster.v1.HoldingR\bholdings\"\xb6\x01\n" +
+	"\aHolding\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
+	"\x05leads\x18\x02 \x01(\bR\x05leads\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\x04R\x04last\x12\x1b\n" +
+	"\tlast_term\x18\x05 \x01(\x04R\blastTerm\x122\n" +
+	"\aservers\x18\x06 \x03(\v2\x18.crier.cluster.v1.ServerR\aservers*\x82\x02\n" +
 	"\bStepKind\x12\x19\n" +
 	"\x15STEP_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTEP_KIND_OPEN\x10\x01\x12\x11\n" +
@@ -1589,7 +1796,11 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\x10STEP_KIND_REMOVE\x10\x04\x12\x17\n" +
 	"\x13STEP_KIND_HAND_OVER\x10\x05\x12\x12\n" +
 	"\x0eSTEP_KIND_DROP\x10\x06\x12\x19\n" +
-	"\x15STEP_KIND_CONFIRM_OUT\x10\a*\xab\x01\n" +
+	"\x15STEP_KIND_CONFIRM_OUT\x10\a\x12\x12\n" +
+	"\x0eSTEP_KIND_PARK\x10\b\x12\x14\n" +
+	"\x10STEP_KIND_UNPARK\x10\t\x12\x15\n" +
+	"\x11STEP_KIND_RECOVER\x10\n" +
+	"*\xab\x01\n" +
 	"\vOperateKind\x12\x1c\n" +
 	"\x18OPERATE_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13OPERATE_KIND_STATUS\x10\x01\x12\x16\n" +
@@ -1611,7 +1822,7 @@ func file_crier_cluster_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_crier_cluster_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_crier_cluster_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_crier_cluster_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_crier_cluster_v1_cluster_proto_goTypes = []any{
 	(StepKind)(0),      // 0: crier.cluster.v1.StepKind
 	(OperateKind)(0),   // 1: crier.cluster.v1.OperateKind
@@ -1637,6 +1848,9 @@ var file_crier_cluster_v1_cluster_proto_goTypes = []any{
 	(*EndCut)(nil),     // 21: crier.cluster.v1.EndCut
 	(*Install)(nil),    // 22: crier.cluster.v1.Install
 	(*Installed)(nil),  // 23: crier.cluster.v1.Installed
+	(*Describe)(nil),   // 24: crier.cluster.v1.Describe
+	(*Described)(nil),  // 25: crier.cluster.v1.Described
+	(*Holding)(nil),    // 26: crier.cluster.v1.Holding
 }
 var file_crier_cluster_v1_cluster_proto_depIdxs = []int32{
 	5,  // 0: crier.cluster.v1.Bundled.answers:type_name -> crier.cluster.v1.Answer
@@ -1645,11 +1859,13 @@ var file_crier_cluster_v1_cluster_proto_depIdxs = []int32{
 	11, // 3: crier.cluster.v1.Replica.servers:type_name -> crier.cluster.v1.Server
 	0,  // 4: crier.cluster.v1.Step.kind:type_name -> crier.cluster.v1.StepKind
 	1,  // 5: crier.cluster.v1.Operate.kind:type_name -> crier.cluster.v1.OperateKind
-	6,  // [6:6] is the sub-list for method output_type
-	6,  // [6:6] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	26, // 6: crier.cluster.v1.Described.holdings:type_name -> crier.cluster.v1.Holding
+	11, // 7: crier.cluster.v1.Holding.servers:type_name -> crier.cluster.v1.Server
+	8,  // [8:8] is the sub-list for method output_type
+	8,  // [8:8] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_crier_cluster_v1_cluster_proto_init() }
@@ -1663,7 +1879,7 @@ func file_crier_cluster_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_cluster_v1_cluster_proto_rawDesc), len(file_crier_cluster_v1_cluster_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,179 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/cluster"
+	"github.com/crier-im/crier/cluster/clustertest"
+)
+
+// fill counts to n in every partition, and waits until all replicas have it.
+func (c *trio) fill(partitions, n int) {
+	c.t.Helper()
+	for p := range crier.PartitionID(partitions) {
+		for range n {
+			if _, err := c.count(0, p); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		for i, node := range c.nodes {
+			if node == nil || node.Group(p) == nil {
+				continue
+			}
+			for deadline := time.Now().Add(patience); c.stores[i].Count(p) != n; time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					c.t.Fatalf("node %d has %d commands of partition %s", i, c.stores[i].Count(p), p)
+				}
+			}
+		}
+	}
+}
+
+// plan asks what there is to recover until the partitions that are left without a majority are all in it.
+func (c *trio) plan(through int, want []string) *crier.Recovery {
+	c.t.Helper()
+	var got []string
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		var plan *crier.Recovery
+		if plan, err = c.nodes[through].PlanRecovery(c.t.Context(), false); err != nil {
+			continue
+		}
+		got = nil
+		for _, one := range plan.Partitions {
+			got = append(got, one.Partition)
+		}
+		if slices.Equal(got, want) && len(plan.Electing) == 0 {
+			return plan
+		}
+	}
+	c.t.Fatalf("there is %v to recover, not %v: %v", got, want, err)
+	return nil
+}
+
+// Two of five nodes are lost. The partitions that have lost most of their replicas refuse what is asked of them, and the others go on; recovering makes what is left of
+// these the truth, and all get three replicas again.
+func TestPartitionsThatHaveLostMostReplicas(t *testing.T) {
+	const partitions = 8
+	c := newNodes(t, 5, partitions)
+	c.settle(3, 0, 1, 2, 3, 4)
+	c.fill(partitions, 3)
+	if plan, err := c.nodes[0].PlanRecovery(t.Context(), true); err != nil || len(plan.Partitions) > 0 {
+		t.Errorf("with all nodes there: %+v, %v", plan, err)
+	}
+	s, err := c.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeps := func(p crier.PartitionStatus, node int) bool {
+		return slices.ContainsFunc(p.Replicas, func(r crier.ReplicaStatus) bool { return r.Node == fmt.Sprint("node-", node) })
+	}
+	var lost []string
+	one, other := 3, 4
+	for _, pair := range [][2]int{{3, 4}, {1, 4}, {2, 4}, {1, 3}, {2, 3}, {1, 2}} { // that share some partition
+		one, other = pair[0], pair[1]
+		lost = nil
+		for _, p := range s.Partitions {
+			if p.Partition != crier.SystemPartition.String() && keeps(p, one) && keeps(p, other) {
+				lost = append(lost, p.Partition)
+			}
+		}
+		if len(lost) > 0 && len(lost) < partitions {
+			break
+		}
+	}
+	t.Logf("nodes %d and %d are lost, and with them most of partitions %v", one, other, lost)
+	c.stop(one)
+	c.stop(other)
+	plan := c.plan(0, lost)
+	if want := []string{fmt.Sprint("node-", one), fmt.Sprint("node-", other)}; !slices.Equal(plan.Lost, want) {
+		t.Errorf("the lost are %v", plan.Lost)
+	}
+	for p := range crier.PartitionID(partitions) {
+		n, err := 0, error(nil)
+		if slices.Contains(lost, p.String()) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err = c.nodes[0].Request(ctx, crier.KindPartition, p.String(), []byte("x"))
+			cancel()
+			if !errors.Is(err, crier.CodeTimeout) {
+				t.Errorf("partition %s, most of which is lost: %v", p, err)
+			}
+		} else if n, err = c.count(0, p); err != nil || n != 4 {
+			t.Errorf("partition %s, most of which is there: %d, %v", p, n, err)
+		}
+	}
+
+	stale := *plan
+	stale.Lost = nil
+	if err := c.nodes[0].Recover(t.Context(), &stale, false); !errors.Is(err, crier.CodeBadParameter) {
+		t.Errorf("by a plan that is not the present one: %v", err)
+	}
+	began := time.Now()
+	if err := c.nodes[0].Recover(t.Context(), plan, false); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("recovered within %v", time.Since(began).Round(time.Millisecond))
+	for p := range crier.PartitionID(partitions) {
+		if n, err := c.count(0, p); err != nil || n < 4 || n > 5 { // 5: what was refused has come through
+			t.Errorf("partition %s: %d, %v", p, n, err)
+		}
+	}
+	var on []int
+	for i := range 5 {
+		if i != one && i != other {
+			on = append(on, i)
+		}
+	}
+	c.settle(3, on...)
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	back, err := cluster.Open(ctx, c.configs[one], c.stores[one], clustertest.Host{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeNode(t, back)
+	select {
+	case <-back.Left():
+	case <-ctx.Done():
+		t.Fatal("a node that was given up goes on")
+	}
+}
+
+// Two of three nodes are lost, and with them the system group. The third is alone, and then others join it.
+func TestTheLastOfThreeNodes(t *testing.T) {
+	const partitions = 8
+	c := newTrio(t, partitions)
+	c.settle(3, 0, 1, 2)
+	c.fill(partitions, 3)
+	c.stop(1)
+	c.stop(2)
+	all := []string{crier.SystemPartition.String()}
+	for p := range crier.PartitionID(partitions) {
+		all = append(all, p.String())
+	}
+	plan := c.plan(0, all)
+	if err := c.nodes[0].Recover(t.Context(), plan, false); err != nil {
+		t.Fatal(err)
+	}
+	for p := range crier.PartitionID(partitions) {
+		if n, err := c.count(0, p); err != nil || n != 4 {
+			t.Errorf("partition %s: %d, %v", p, n, err)
+		}
+	}
+	c.settle(1, 0)
+	c.join(partitions)
+	c.join(partitions)
+	c.settle(3, 0, 3, 4)
+	for p := range crier.PartitionID(partitions) {
+		if n, err := c.count(4, p); err != nil || n != 5 {
+			t.Errorf("partition %s: %d, %v", p, n, err)
+		}
+	}
+}
