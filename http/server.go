@@ -217,6 +217,17 @@ func (s *Server) Close() error {
 
 func (s *Server) healthz(c *gin.Context) { c.JSON(nethttp.StatusOK, gin.H{"status": "ok"}) }
 
+// Once answers 503 until begun is closed: the node is starting, and may know neither apps nor accounts.
+func Once(begun <-chan struct{}) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		select {
+		case <-begun:
+		default:
+			c.AbortWithStatusJSON(nethttp.StatusServiceUnavailable, gin.H{"error": "the node is starting"})
+		}
+	}
+}
+
 // readyz answers 200 when this node can serve requests, else 503 and why.
 func (s *Server) readyz(ready func() error) gin.HandlerFunc {
 	return func(c *gin.Context) {

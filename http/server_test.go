@@ -251,3 +251,29 @@ func TestBrokenCertificateIsNamedAtStart(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Until a node has begun, it answers only what was not put behind Once.
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	begun := make(chan struct{})
+	s := start(t, config(), func(r gin.IRouter) {
+		yes := func(c *gin.Context) { c.Status(nethttp.StatusOK) }
+		r.GET("/early", yes)
+		r.Group("", crierhttp.Once(begun)).GET("/late", yes)
+	})
+	status := func(path string) int {
+		resp, err := nethttp.Get(s.URL() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	if early, late := status("/early"), status("/late"); early != 200 || late != 503 {
+		t.Errorf("before: %d, %d", early, late)
+	}
+	close(begun)
+	if late := status("/late"); late != 200 {
+		t.Errorf("afterwards: %d", late)
+	}
+}

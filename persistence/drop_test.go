@@ -162,3 +162,42 @@ func TestANewReplicaBeginsAgain(t *testing.T) {
 		}
 	}
 }
+
+// A crash in the middle of a snapshot that has come whole: the next start ends it.
+func TestARestoreIsEndedByTheNextStart(t *testing.T) {
+	t.Parallel()
+	source := openStore(t, t.TempDir())
+	mustChange(t, source.Replica(0, newTestLog(source.FSM(0))), imports("a", "b")...)
+	stream := snapshot(t, source, 0)
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	fill(t, s)
+	sink, err := s.SnapshotStore(0).Create(raft.SnapshotVersionMax, 90, 3, raft.Configuration{}, 8, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sink.Write(stream); err != nil {
+		t.Fatal(err)
+	}
+	if err := sink.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b := s.base(0)
+	mark := new(batch)
+	mark.set(b.keys.kind(kindRestoring), nil)
+	if err := errors.Join(b.writeNow(mark), b.clear(kindRestoring)); err != nil { // so far it came
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s = openStore(t, dir)
+		if got, want := withoutMeta(t, s, 0), withoutMeta(t, source, 0); !bytes.Equal(got, want) || s.base(0).meta.GetIndex() != 90 {
+			t.Errorf("there are %d bytes of %d, as of %d", len(got), len(want), s.base(0).meta.GetIndex())
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

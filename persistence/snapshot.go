@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/crier-im/crier"
 	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
 )
 
@@ -163,7 +164,7 @@ func readReceived(r *bufio.Reader) (*logv1.Meta, error) {
 // entries that change nothing (barriers): a snapshot never goes back behind them.
 func (k *snapshotSink) Close() error {
 	if k.file != nil {
-		return errors.Join(k.file.Sync(), k.file.Close())
+		return errors.Join(k.file.Sync(), k.file.Close(), syncDir(k.store.dir))
 	}
 	return k.store.base.raise(k.meta.GetIndex(), k.meta.GetTerm())
 }
@@ -241,19 +242,24 @@ func (b *base) prefix() []byte { return b.keys.kind(0)[:2] }
 // freshMark is the value of the mark of a snapshot that came to a replica without a state.
 var freshMark = []byte{1}
 
-// Restore replaces the state by a received snapshot. A crash in between leaves a mark that
-// makes the next start say so, never a state that is half of each. A replica that had nothing before begins anew then.
+// Restore replaces the state by a received snapshot. A crash in between leaves a mark, and
+// the next start ends it, or says so: there is never a state that is half of each. A replica that had nothing before begins anew then.
 func (b *base) Restore(source io.ReadCloser) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	var mark []byte
+	if b.meta.GetIndex() == 0 {
+		mark = freshMark
+	}
+	return b.restore(source, mark)
+}
+
+// restore is Restore, with the value of the mark. The caller holds mu.
+func (b *base) restore(source io.Reader, value []byte) error {
 	r := bufio.NewReaderSize(source, 64<<10)
 	meta, err := readReceived(r)
 	if err != nil {
 		return fmt.Errorf("install a snapshot of partition %s: %w", b.group, err)
-	}
-	var value []byte
-	if b.meta.GetIndex() == 0 {
-		value = freshMark
 	}
 	for b.storing != nil { // what is on its way to the disk must not come after the snapshot
 		b.flushed.Wait()
@@ -281,6 +287,26 @@ func (b *base) Restore(source io.ReadCloser) error {
 		return err
 	}
 	return b.self.reload()
+}
+
+// finishRestore ends what a crash has left of a Restore: what was received is whole in its spool. A mark without one stays, and loadMeta tells of it.
+func (s *Store) finishRestore(p crier.PartitionID) error {
+	b := s.base(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	mark, err := b.get(b.keys.kind(kindRestoring))
+	if err != nil || mark == nil {
+		return err
+	}
+	f, err := os.Open(filepath.Join(s.cfg.Dir, "incoming", p.String()))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return b.restore(f, mark)
 }
 
 // writeNow commits a batch by itself, past the overlay.

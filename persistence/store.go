@@ -121,7 +121,7 @@ func (s *Store) load(ctx context.Context) error {
 			return err
 		}
 		s.logs[p] = l
-		if err := s.finishDrop(p); err != nil {
+		if err := errors.Join(s.finishDrop(p), s.finishRestore(p)); err != nil {
 			return err
 		}
 	}

@@ -22,7 +22,7 @@ func newCluster() *cobra.Command {
 	o := new(operatorClient)
 	cmd := &cobra.Command{Use: "cluster", Short: "Look at the nodes of a cluster, and let them go"}
 	o.addFlags(cmd)
-	cmd.AddCommand(newClusterStatus(o), newClusterDrain(o), newClusterRemove(o), newClusterRebalance(o), newClusterWait(o))
+	cmd.AddCommand(newClusterStatus(o), newClusterDrain(o), newClusterRemove(o), newClusterRebalance(o), newClusterWait(o), newClusterRecover(o))
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package operator_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -30,6 +31,42 @@ func (m *memory) Remove(_ context.Context, node string) error {
 func (m *memory) Rebalance(context.Context) error {
 	m.asked = append(m.asked, "rebalance")
 	return m.err
+}
+
+func (m *memory) PlanRecovery(_ context.Context, force bool) (*crier.Recovery, error) {
+	if m.err != nil {
+		return nil, m.err
+	}
+	plan := &crier.Recovery{Lost: []string{"b"}, Partitions: []crier.PartitionRecovery{{Partition: "0", Node: "a"}}}
+	if force {
+		plan.Electing = []string{"1"}
+	}
+	return plan, nil
+}
+
+func (m *memory) Recover(_ context.Context, plan *crier.Recovery, force bool) error {
+	m.asked = append(m.asked, fmt.Sprint("recover ", plan.Partitions[0].Partition, plan.Lost, force))
+	return m.err
+}
+
+func TestRecovery(t *testing.T) {
+	t.Parallel()
+	s := newServer()
+	const path = "/v1/cluster/recovery"
+	plan := s.want(t, http.StatusOK, http.MethodGet, path, "")
+	if forced := s.want(t, http.StatusOK, http.MethodGet, path+"?force=true", ""); forced == plan {
+		t.Errorf("forced: %s", forced)
+	}
+	s.want(t, http.StatusOK, http.MethodPost, path, plan)
+	s.want(t, http.StatusOK, http.MethodPost, path+"?force=true", plan)
+	if got := strings.Join(s.asked, ", "); got != "recover 0[b] false, recover 0[b] true" {
+		t.Errorf("asked for %s", got)
+	}
+	s.want(t, http.StatusBadRequest, http.MethodPost, path, `{"partitions":7}`)
+	s.err = crier.Errorf(crier.CodeBadParameter, "look again")
+	s.want(t, http.StatusBadRequest, http.MethodPost, path, plan)
+	s.err = crier.Errorf(crier.CodeTimeout, "a node does not answer")
+	s.want(t, http.StatusServiceUnavailable, http.MethodGet, path, "")
 }
 
 func TestCluster(t *testing.T) {

@@ -75,7 +75,19 @@ func New(s Service, credentials Credentials, backups Backups, cluster Cluster, t
 	return a
 }
 
-// Register adds the API's routes.
+// RegisterCluster adds the routes that answer before the node is ready: what helps where it never would be.
+func (a *API) RegisterCluster(r gin.IRouter) {
+	g := r.Group("/v1", a.authorize)
+	g.POST("/restore", a.restore)
+	g.GET("/cluster", a.clusterStatus)
+	g.POST("/cluster/rebalance", a.rebalance)
+	g.POST("/cluster/nodes/:node/drain", a.drainNode)
+	g.DELETE("/cluster/nodes/:node", a.removeNode)
+	g.GET("/cluster/recovery", a.planRecovery)
+	g.POST("/cluster/recovery", a.recoverCluster)
+}
+
+// Register adds the other routes.
 func (a *API) Register(r gin.IRouter) {
 	g := r.Group("/v1", a.authorize)
 	g.GET("/apps", a.list)
@@ -90,11 +102,6 @@ func (a *API) Register(r gin.IRouter) {
 	g.POST("/apps/:id/users/:user/devices", a.registerDevice)
 	g.DELETE("/apps/:id/users/:user/devices", a.removeDevice)
 	g.GET("/backup", a.backup)
-	g.POST("/restore", a.restore)
-	g.GET("/cluster", a.clusterStatus)
-	g.POST("/cluster/rebalance", a.rebalance)
-	g.POST("/cluster/nodes/:node/drain", a.drainNode)
-	g.DELETE("/cluster/nodes/:node", a.removeNode)
 	g.GET("/tasks/:id", a.task)
 	g.GET("/tasks/:id/users/:user", a.explain)
 }
@@ -125,10 +132,12 @@ func fail(c *gin.Context, err error) {
 }
 
 // read reads the body of a request. It is called before changing is locked: a slow sender holds up nobody.
-func read(c *gin.Context) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, bodyMost))
+func read(c *gin.Context) ([]byte, error) { return readUpTo(c, bodyMost) }
+
+func readUpTo(c *gin.Context, most int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, most))
 	if err != nil {
-		return nil, crier.Errorf(crier.CodeBadParameter, "the body is over %d bytes, or broke off", bodyMost)
+		return nil, crier.Errorf(crier.CodeBadParameter, "the body is over %d bytes, or broke off", most)
 	}
 	return body, nil
 }

@@ -81,7 +81,9 @@ func newServer() *server {
 func handler(m *memory, token string) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
-	operator.New(m, cover{}, m, m, token).Register(e)
+	api := operator.New(m, cover{}, m, m, token)
+	api.Register(e)
+	api.RegisterCluster(e)
 	return e
 }
 

@@ -79,7 +79,7 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
-	core, err := OpenCore(ctx, storageConfig(cfg, opts.Logger), node, pool, cfg.HTTP.CallTimeout, registry, opts.Logger)
+	core, err := StartCore(ctx, storageConfig(cfg, opts.Logger), node, pool, cfg.HTTP.CallTimeout, registry, opts.Logger)
 	if err != nil {
 		return err
 	}
@@ -96,28 +96,35 @@ func Run(ctx context.Context, cfg *config.Config, opts Options) (err error) {
 	if err != nil {
 		return errors.Join(err, drain(cfg, gate))
 	}
-	opts.Logger.Info("ready", "url", server.URL(), "node", core.Store.NodeID(), "partitions", core.Store.Partitions(),
-		"took", time.Since(started).Round(time.Millisecond).String())
+	onReady := opts.OnReady
+	opts.OnReady = func(ctx context.Context, info Info) error {
+		opts.Logger.Info("ready", "url", info.URL, "node", core.Store.NodeID(), "partitions", core.Store.Partitions(),
+			"took", time.Since(started).Round(time.Millisecond).String())
+		if onReady == nil {
+			return nil
+		}
+		return onReady(ctx, info)
+	}
 	info := Info{URL: server.URL(), AdminURL: server.AdminURL(), OperatorToken: token, Service: core.Service, Vault: pool}
-	return serve(ctx, cfg, core.Cluster, gate, server, info, opts)
+	return serve(ctx, cfg, core, gate, server, info, opts)
 }
 
-// serve runs the server until ctx ends or the node has left the cluster, and then stops in the order of exposure: readiness, connections,
+// serve runs the server, which answers only operators until the node is ready, until ctx ends or the node has left the cluster, and then stops in the order of exposure: readiness, connections,
 // listeners. What is behind them is closed by Run.
-func serve(ctx context.Context, cfg *config.Config, node *cluster.Node, gate *gateway.Gateway, server *crierhttp.Server, info Info, opts Options) error {
+func serve(ctx context.Context, cfg *config.Config, core *Core, gate *gateway.Gateway, server *crierhttp.Server, info Info, opts Options) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- server.Run(serving) }()
-	var err error
-	if opts.OnReady != nil {
+	err := core.WaitForReady(ctx)
+	if err == nil {
 		err = opts.OnReady(ctx, info)
 	}
 	if err == nil {
 		select {
 		case <-ctx.Done():
-		case <-node.Left():
-			err = node.LeftErr()
+		case <-core.Cluster.Left():
+			err = core.Cluster.LeftErr()
 		case err = <-ended:
 			return errors.Join(err, drain(cfg, gate))
 		}
@@ -223,11 +230,14 @@ func openServer(cfg *config.Config, core *Core, pool *vendors.Pool, gate *gatewa
 	api := rest.New(rest.Config{Service: core.Service, Registerer: registry, Logger: log})
 	return crierhttp.Open(crierhttp.Config{
 		Listen: cfg.HTTP.Listen, TLSCert: cfg.HTTP.TLSCert, TLSKey: cfg.HTTP.TLSKey, AllowPlain: cfg.HTTP.AllowPlain,
-		AdminListen: cfg.Admin.Listen, TrustedProxies: cfg.HTTP.TrustedProxies, Ready: core.Cluster.Ready, Gatherer: registry, Logger: log,
+		AdminListen: cfg.Admin.Listen, TrustedProxies: cfg.HTTP.TrustedProxies, Ready: core.Ready, Gatherer: registry, Logger: log,
 	}, func(r gin.IRouter) {
-		api.Register(r)
-		operator.New(core.Service, pool, core, core.Cluster, token).Register(r)
-		r.GET(gateway.Path, gin.WrapH(gate))
+		op := operator.New(core.Service, pool, core, core.Cluster, token)
+		op.RegisterCluster(r)
+		begun := r.Group("", crierhttp.Once(core.Begun()))
+		api.Register(begun)
+		op.Register(begun)
+		begun.GET(gateway.Path, gin.WrapH(gate))
 	})
 }
 

@@ -5,6 +5,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -22,12 +23,13 @@ type Core struct {
 	Service *actors.Service
 	Store   *persistence.Store
 	Cluster *cluster.Node
+	ready   chan struct{}
 }
 
-// OpenCore opens the data directory and starts the node on it. It returns when
-// every partition is led. call is how long a call may take.
-func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config, vendors actors.Vendors, call time.Duration, r prometheus.Registerer, log *slog.Logger) (_ *Core, err error) {
-	core := new(Core)
+// StartCore opens the data directory and starts the node on it. It returns when its groups are open; whether they are led, WaitForReady
+// tells. call is how long a call may take.
+func StartCore(ctx context.Context, storage persistence.Config, c cluster.Config, vendors actors.Vendors, call time.Duration, r prometheus.Registerer, log *slog.Logger) (_ *Core, err error) {
+	core := &Core{ready: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			_ = core.Close() // the first error is the one to tell
@@ -43,14 +45,49 @@ func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config,
 		return nil, err
 	}
 	h.setNode(core.Cluster)
-	if err := core.Cluster.WaitForReady(ctx); err != nil {
+	core.Service = actors.NewService(c.NodeID, core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), call, h.metrics, log)
+	return core, nil
+}
+
+// OpenCore is StartCore, and returns when the node is ready.
+func OpenCore(ctx context.Context, storage persistence.Config, c cluster.Config, vendors actors.Vendors, call time.Duration, r prometheus.Registerer, log *slog.Logger) (*Core, error) {
+	core, err := StartCore(ctx, storage, c, vendors, call, r, log)
+	if err != nil {
 		return nil, err
 	}
-	core.Service = actors.NewService(c.NodeID, core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), call, h.metrics, log)
-	if err := core.waitForSystem(ctx); err != nil {
+	if err := core.WaitForReady(ctx); err != nil {
+		_ = core.Close() // the first error is the one to tell
 		return nil, err
 	}
 	return core, nil
+}
+
+// WaitForReady blocks until every partition is led and the node knows the apps, or has left the cluster, or ctx ends. It is called once.
+func (c *Core) WaitForReady(ctx context.Context) error {
+	if err := c.Cluster.WaitForReady(ctx); err != nil {
+		return err
+	}
+	if err := c.waitForSystem(ctx); err != nil {
+		return err
+	}
+	close(c.ready)
+	return nil
+}
+
+// Begun is closed once WaitForReady has returned without an error: from then on the node serves, as well as it can.
+func (c *Core) Begun() <-chan struct{} { return c.ready }
+
+// Ready returns nil while the node can serve, else what is missing.
+func (c *Core) Ready() error {
+	if err := c.Cluster.Ready(); err != nil {
+		return err
+	}
+	select {
+	case <-c.ready:
+		return nil
+	default:
+		return errors.New("the node is starting")
+	}
 }
 
 // waitForSystem waits until the node knows the apps, or has left the cluster, which tells it nothing more.
