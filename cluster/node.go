@@ -71,6 +71,7 @@ type Node struct {
 	// recovering is held while this node recovers partitions of the cluster.
 	recovering sync.Mutex
 	stop       chan struct{}
+	began      time.Time
 
 	gossiping chan struct{} // closed once gossip is there
 	belongs   chan struct{} // closed once the groups that the node begins with are open
@@ -96,7 +97,7 @@ func Open(ctx context.Context, cfg Config, s Storage, host Host) (*Node, error) 
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger.With("component", "cluster"), host: host, metrics: newMetrics(cfg.Registerer),
-		table: newRoutingTable(), storage: s, links: newLinks(), stop: make(chan struct{}), gossiping: make(chan struct{}), belongs: make(chan struct{}),
+		table: newRoutingTable(), storage: s, links: newLinks(), stop: make(chan struct{}), began: time.Now(), gossiping: make(chan struct{}), belongs: make(chan struct{}),
 		left: make(chan struct{}), groups: make(map[crier.PartitionID]*Group), held: make(map[crier.PartitionID]bool),
 		local: make(map[crier.PartitionID]*actor.PID), terms: make(map[crier.PartitionID]uint64),
 		parked: make(map[crier.PartitionID]*time.Timer), installs: installations{of: make(map[crier.PartitionID]*installation)},

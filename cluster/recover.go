@@ -25,6 +25,8 @@ const (
 	recoverTimeout = 10 * time.Second
 	// recoveredAtOnce is how many groups are recovered at a time.
 	recoveredAtOnce = 8
+	// findTimeout is how long a node that has started looks for the others before it believes that they are lost.
+	findTimeout = 10 * time.Second
 	// confirmTimeout bounds how long a leader may take to confirm itself before it counts as none.
 	confirmTimeout = time.Second
 )
@@ -79,6 +81,10 @@ func (n *Node) PlanRecovery(ctx context.Context, force bool) (*crier.Recovery, e
 
 // planRecovery also returns the highest term of each group that is known.
 func (n *Node) planRecovery(ctx context.Context, force bool) (*crier.Recovery, map[crier.PartitionID]uint64, error) {
+	if up := time.Since(n.began); up < findTimeout {
+		return nil, nil, crier.Errorf(crier.CodeTimeout, "this node has started %v ago, and may not have found the others yet: try again after %v",
+			up.Round(time.Second), findTimeout)
+	}
 	answers, err := n.askHoldings(ctx)
 	if err != nil {
 		return nil, nil, err

@@ -133,7 +133,17 @@ type cluster struct {
 	front      string // where receivers connect; empty: each to a node of its own
 }
 
+// start starts three nodes, and makes the app.
 func start(t *testing.T, more ...string) *cluster {
+	t.Helper()
+	c := build(t)
+	c.form(nodes, more...)
+	c.createApp()
+	return c
+}
+
+// build makes a cluster without nodes.
+func build(t *testing.T) *cluster {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "crier")
 	build := slices.Concat([]string{"build", "-o", bin}, buildArgs(t), []string{"github.com/crier-im/crier/cmd/crier"})
@@ -146,17 +156,24 @@ func start(t *testing.T, more ...string) *cluster {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	c := &cluster{t: t, bin: bin, certs: certs}
-	at := freeAddresses(t, 4*nodes)
-	c.gossip = at[:nodes]
-	for i := range nodes {
-		c.configure(c.place(), nodes, [4]string{at[i], at[nodes+i], at[2*nodes+i], at[3*nodes+i]}, more...)
+	return &cluster{t: t, bin: bin, certs: certs}
+}
+
+// form starts n nodes that form the cluster.
+func (c *cluster) form(n int, more ...string) {
+	c.t.Helper()
+	at := freeAddresses(c.t, 4*n)
+	if n > 1 { // else it would wait for somebody whom it can join
+		c.gossip = at[:n]
 	}
-	t.Cleanup(func() {
+	for i := range n {
+		c.configure(c.place(), n, [4]string{at[i], at[n+i], at[2*n+i], at[3*n+i]}, more...)
+	}
+	c.t.Cleanup(func() {
 		for i, n := range c.nodes {
 			n.kill()
-			if t.Failed() {
-				t.Logf("node %d printed:\n%s", i, n.log.String())
+			if c.t.Failed() {
+				c.t.Logf("node %d printed:\n%s", i, n.log.String())
 			}
 		}
 	})
@@ -166,8 +183,6 @@ func start(t *testing.T, more ...string) *cluster {
 	for _, n := range c.nodes {
 		n.waitReady()
 	}
-	c.createApp()
-	return c
 }
 
 // place makes room for one more node, before there is load: it has no addresses yet.
@@ -266,7 +281,7 @@ type receiver struct {
 func (c *cluster) listen(ctx context.Context, wg *sync.WaitGroup, i int) *receiver {
 	r := new(receiver)
 	cfg := client.ListenConfig{
-		URL: cmp.Or(c.front, "http://"+c.nodes[i%nodes].address), SDKAppID: appID, UserID: name(i), UserSig: client.SecretKey(c.key),
+		URL: cmp.Or(c.front, "http://"+c.nodes[i%min(nodes, len(c.nodes))].address), SDKAppID: appID, UserID: name(i), UserSig: client.SecretKey(c.key),
 		OnMessage: func(_ context.Context, m *client.Message) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -366,13 +381,7 @@ func (c *cluster) underLoad(disturb func()) {
 	t := c.t
 	t.Helper()
 	c.prepare()
-	for from := 0; from < accounts; from += 100 {
-		var users []crier.UserID
-		for i := from; i < from+100; i++ {
-			users = append(users, name(i))
-		}
-		c.any("import", func(cl *client.Client) error { return cl.Import(t.Context(), users...) })
-	}
+	c.importAll()
 	listening, silence := context.WithCancel(t.Context())
 	defer silence()
 	var ears sync.WaitGroup
@@ -394,6 +403,18 @@ func (c *cluster) underLoad(disturb func()) {
 	c.check(l, receivers)
 	silence()
 	ears.Wait()
+}
+
+// importAll makes the accounts.
+func (c *cluster) importAll() {
+	c.t.Helper()
+	for from := 0; from < accounts; from += 100 {
+		var users []crier.UserID
+		for i := from; i < from+100; i++ {
+			users = append(users, name(i))
+		}
+		c.any("import", func(cl *client.Client) error { return cl.Import(c.t.Context(), users...) })
+	}
 }
 
 // check holds what was acknowledged against what is there.

@@ -54,8 +54,12 @@ func (n *node) id() string {
 // cli runs crier cluster against a node that is alive.
 func (c *cluster) cli(args ...string) (string, error) {
 	some := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.alive.Load() })]
-	args = append([]string{"cluster"}, append(args, "--url", "http://"+some.address, "--token", token)...)
-	out, err := exec.CommandContext(c.t.Context(), c.bin, args...).CombinedOutput()
+	return some.ask(append([]string{"cluster"}, args...)...)
+}
+
+// ask runs a command of the operator against the node.
+func (n *node) ask(args ...string) (string, error) {
+	out, err := exec.CommandContext(n.t.Context(), n.bin, append(args, "--url", "http://"+n.address, "--token", token)...).CombinedOutput()
 	return string(out), err
 }
 
