@@ -48,7 +48,35 @@ type installation struct {
 type installations struct {
 	mu     sync.Mutex
 	of     map[crier.PartitionID]*installation
+	busy   map[crier.PartitionID]*sync.Mutex // held while a piece is taken
 	closed bool
+}
+
+// begin waits until no other piece of the group is being taken, and returns what the group has. end lets the next one in.
+func (s *installations) begin(p crier.PartitionID) (at *installation, end func()) {
+	s.mu.Lock()
+	busy := s.busy[p]
+	if busy == nil {
+		busy = new(sync.Mutex)
+		s.busy[p] = busy
+	}
+	s.mu.Unlock()
+	busy.Lock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.of[p], busy.Unlock
+}
+
+// put keeps an installation, unless the node closes.
+func (s *installations) put(p crier.PartitionID, i *installation) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.of[p] = i
+	if s.closed {
+		i.end(errClosing)
+		return errClosing
+	}
+	return nil
 }
 
 // install takes a piece of a state. raft takes the whole as a snapshot of an index beyond its log, and sends it to the other replicas.
@@ -61,22 +89,19 @@ func (n *Node) install(m *clusterv1.Install) (done bool, err error) {
 	case m.GetRestore() == 0:
 		return false, errNotThatRestore
 	}
-	s := &n.installs
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at := s.of[p]
+	at, end := n.installs.begin(p)
+	defer end()
 	if m.GetOffset() == 0 && len(m.GetData()) > 0 {
 		if at != nil {
 			at.end(errInstallOver)
 			<-at.done
 		}
-		if s.closed {
-			return false, errClosing
+		if at, err = n.beginInstall(g, m); err == nil {
+			err = n.installs.put(p, at)
 		}
-		if at, err = n.beginInstall(g, m); err != nil {
+		if err != nil {
 			return false, err
 		}
-		s.of[p] = at
 	}
 	if at == nil || at.restore != m.GetRestore() || at.offset != m.GetOffset() {
 		return false, errInstallOver

@@ -100,7 +100,7 @@ func Open(ctx context.Context, cfg Config, s Storage, host Host) (*Node, error) 
 		table: newRoutingTable(), storage: s, links: newLinks(), stop: make(chan struct{}), began: time.Now(), gossiping: make(chan struct{}), belongs: make(chan struct{}),
 		left: make(chan struct{}), groups: make(map[crier.PartitionID]*Group), held: make(map[crier.PartitionID]bool),
 		local: make(map[crier.PartitionID]*actor.PID), terms: make(map[crier.PartitionID]uint64),
-		parked: make(map[crier.PartitionID]*time.Timer), installs: installations{of: make(map[crier.PartitionID]*installation)},
+		parked: make(map[crier.PartitionID]*time.Timer), installs: installations{of: make(map[crier.PartitionID]*installation), busy: make(map[crier.PartitionID]*sync.Mutex)},
 	}
 	if err := n.begin(ctx); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -303,6 +303,9 @@ func (n *Node) lead(g *Group) {
 	}
 	if !g.IsLeader() || g.Term() != term {
 		return // it has passed, and may have come again: then that is told next
+	}
+	if n.localPID(g.id) != nil {
+		return // look has begun it
 	}
 	if n.quiet(g) { // look begins it when the restore has ended
 		n.gossip.announce(g.id, leader{n.cfg.NodeID, term})

@@ -5,14 +5,21 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/persistence"
 )
 
-// cutTimeout bounds how long a backup looks for a moment at which every partition has a leader.
-const cutTimeout = 15 * time.Second
+const (
+	// cutTimeout bounds how long a backup looks for a moment at which every partition has a leader.
+	cutTimeout = 15 * time.Second
+	// installsAtOnce is how many partitions are restored at a time: most of it is waiting for disks and followers.
+	installsAtOnce = 8
+)
 
 // Backup is operator.Backups'.
 func (c *Core) Backup(ctx context.Context, w io.Writer) error {
@@ -43,15 +50,34 @@ func (c *Core) Restore(ctx context.Context, r io.Reader, progress func(done, tot
 	if err := c.Cluster.Command(ctx, c.Store.BeginRestore(id)); err != nil {
 		return err
 	}
-	done := 0
+	installs, bounded := errgroup.WithContext(ctx)
+	installs.SetLimit(installsAtOnce)
+	t := &tally{progress: progress}
 	_, err = persistence.ReadBackup(backup, func(info *persistence.BackupInfo, p crier.PartitionID, state io.Reader) error {
-		progress(done, info.Partitions+1)
-		done++
-		if p != crier.SystemPartition {
-			return c.restorePartition(ctx, id, p, state)
+		t.expect(info.Partitions + 1)
+		if p == crier.SystemPartition {
+			if err := installs.Wait(); err != nil {
+				return err
+			}
+			return persistence.BackupApps(state, func(app []byte) error { return c.Cluster.Command(ctx, c.Store.RestoreApp(id, app)) })
 		}
-		return persistence.BackupApps(state, func(app []byte) error { return c.Cluster.Command(ctx, c.Store.RestoreApp(id, app)) })
+		spool, size, err := c.unpack(state)
+		if err != nil {
+			return fmt.Errorf("unpack partition %s: %w", p, err)
+		}
+		installs.Go(func() error {
+			defer spool.Close()
+			if err := c.Cluster.Install(bounded, id, p, size, spool); err != nil {
+				return err
+			}
+			t.add()
+			return nil
+		})
+		return bounded.Err()
 	})
+	if failed := installs.Wait(); failed != nil {
+		return failed
+	}
 	if err != nil {
 		return err
 	}
@@ -92,16 +118,34 @@ func (c *Core) receive(r io.Reader) (*persistence.Spool, error) {
 	return spool, nil
 }
 
-// restorePartition keeps the state of one partition in a file, of which it is sent, and sent again where its leader changes.
-func (c *Core) restorePartition(ctx context.Context, id uint64, p crier.PartitionID, state io.Reader) error {
-	spool, err := c.Store.Spool()
-	if err != nil {
-		return err
+// unpack keeps the state of one partition in a file, of which it is sent, and sent again where its leader changes.
+func (c *Core) unpack(state io.Reader) (spool *persistence.Spool, size int64, err error) {
+	if spool, err = c.Store.Spool(); err != nil {
+		return nil, 0, err
 	}
-	defer spool.Close()
-	size, err := io.Copy(spool, state)
-	if err != nil {
-		return fmt.Errorf("unpack partition %s: %w", p, err)
+	if size, err = io.Copy(spool, state); err != nil {
+		_ = spool.Close() // the first error is the one to tell
+		return nil, 0, err
 	}
-	return c.Cluster.Install(ctx, id, p, size, spool)
+	return spool, size, nil
+}
+
+// tally counts partitions that are there, and tells.
+type tally struct {
+	mu          sync.Mutex
+	done, total int
+	progress    func(done, total int)
+}
+
+func (t *tally) expect(total int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.total = total
+}
+
+func (t *tally) add() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done++
+	t.progress(t.done, t.total)
 }
