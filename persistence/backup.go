@@ -55,7 +55,7 @@ func WriteBackup(w io.Writer, version string, partitions int, stream func(p crie
 	if err != nil {
 		return err
 	}
-	defer z.Close()
+	defer func() { _ = z.Close() }() // after an error; once more is harmless
 	sum := sha256.New()
 	out := io.MultiWriter(z, sum)
 	info := BackupInfo{Format: formatVersion, Version: version, Partitions: partitions, Created: time.Now().UTC().Truncate(time.Second)}
