@@ -177,3 +177,50 @@ func TestTheLastOfThreeNodes(t *testing.T) {
 		}
 	}
 }
+
+// Three nodes see one another, and their raft does not: a majority answers, and no leader is elected. Forced, one replica of each group becomes the truth, the
+// others are deleted, so that no two can outvote it once they reach one another again, and are built anew.
+func TestAForcedRecovery(t *testing.T) {
+	const partitions = 4
+	c := newTrio(t, partitions)
+	c.settle(3, 0, 1, 2)
+	c.fill(partitions, 3)
+	for i := range c.nodes {
+		c.isolate(i)
+	}
+	var plan *crier.Recovery
+	for deadline := time.Now().Add(patience); plan == nil || len(plan.Electing) <= partitions; time.Sleep(50 * time.Millisecond) {
+		var err error
+		if plan, err = c.nodes[0].PlanRecovery(t.Context(), false); err == nil && len(plan.Partitions) > 0 {
+			t.Fatalf("a majority answers, and is recovered: %+v", plan)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v, %v", plan, err)
+		}
+	}
+	plan, err := c.nodes[0].PlanRecovery(t.Context(), true)
+	if err != nil || len(plan.Partitions) != partitions+1 || len(plan.Lost) > 0 {
+		t.Fatalf("%+v, %v", plan, err)
+	}
+	if err := c.nodes[0].Recover(t.Context(), plan, true); err != nil {
+		t.Fatal(err)
+	}
+	for p := range crier.PartitionID(partitions) {
+		replicas := 0
+		for i := range c.nodes {
+			if c.nodes[i].Group(p) != nil && c.stores[i].Count(p) == 3 {
+				replicas++
+			}
+		}
+		if replicas != 1 {
+			t.Errorf("partition %s has %d replicas", p, replicas)
+		}
+	}
+	c.faults.HealAll()
+	c.settle(3, 0, 1, 2)
+	for p := range crier.PartitionID(partitions) {
+		if n, err := c.count(1, p); err != nil || n != 4 {
+			t.Errorf("partition %s: %d, %v", p, n, err)
+		}
+	}
+}
