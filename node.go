@@ -1,17 +1,5 @@
 package crier
 
-import "io"
-
-// Cut is the states of all groups of a node as of one moment. Between its begin and Release no state machine of the node goes on. Stream is for one goroutine.
-type Cut interface {
-	// Release lets the state machines go on. It may be called at any time, and more than once.
-	Release()
-	// Stream writes the state of a group, as far as it belongs into a backup. It blocks.
-	Stream(p PartitionID, w io.Writer) error
-	// Close ends the cut, and the standstill if it has not ended. No Stream may be under way. A second call does nothing.
-	Close()
-}
-
 // NodeState is what the cluster has decided about a node.
 type NodeState string
 
@@ -68,23 +56,4 @@ type ReplicaStatus struct {
 	Votes bool   `json:"votes"`
 	Alive bool   `json:"alive"`
 	Lag   uint64 `json:"lag"` // entries of the log that it has yet to apply
-}
-
-// Recovery is what is to be done about partitions that have lost most of their replicas.
-type Recovery struct {
-	// Partitions are those that can elect no leader: a majority of their replicas does not answer.
-	Partitions []PartitionRecovery `json:"partitions"`
-	// Electing has those that have no leader although a majority answers. They elect one by themselves, mostly.
-	Electing []string `json:"electing,omitempty"`
-	// Lost are the nodes that keep a replica of one of Partitions and do not answer. Recovering gives them up: their ids do not come back.
-	Lost []string `json:"lost,omitempty"`
-}
-
-// PartitionRecovery is a partition of a Recovery.
-type PartitionRecovery struct {
-	Partition string   `json:"partition"`      // its number, or "system"
-	Node      string   `json:"node,omitempty"` // whose replica becomes the truth: it has the longest log; empty: nothing is left of the partition
-	Last      uint64   `json:"last"`           // the last entry of its log
-	Others    []string `json:"others"`         // nodes whose replicas are deleted, and built anew
-	Lost      []string `json:"lost"`           // nodes of the partition that do not answer
 }
