@@ -187,6 +187,26 @@ func TestDamagedBackups(t *testing.T) {
 	}
 }
 
+func FuzzReadBackup(f *testing.F) {
+	var out bytes.Buffer
+	err := WriteBackup(&out, "v1", 1, func(_ crier.PartitionID, w io.Writer) error {
+		_, err := w.Write(streamMagic)
+		return err
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(out.Bytes())
+	f.Add(out.Bytes()[:out.Len()/2])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		total := 0
+		info, err := VerifyBackup(bytes.NewReader(data), func(int, int) { total++ })
+		if err == nil && total != info.Partitions+1 {
+			t.Errorf("%d groups of %d partitions", total, info.Partitions)
+		}
+	})
+}
+
 // A cut is of one moment: what a second partition did because of a first is never in it without the first.
 func TestACutIsOfOneMoment(t *testing.T) {
 	t.Parallel()
