@@ -18,6 +18,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/crier-im/crier"
@@ -113,11 +114,22 @@ func Parse(text string) (*Ticket, error) {
 	return fromFields(fields)
 }
 
+// inflaters are zlib readers to be used again: a new one takes 40 KB.
+var inflaters sync.Pool
+
 func inflate(packed []byte) ([]byte, error) {
-	r, err := zlib.NewReader(bytes.NewReader(packed))
+	in := bytes.NewReader(packed)
+	var err error
+	r, ok := inflaters.Get().(io.ReadCloser)
+	if ok {
+		err = r.(zlib.Resetter).Reset(in, nil)
+	} else {
+		r, err = zlib.NewReader(in)
+	}
 	if err != nil {
 		return nil, malformed("it is not zlib data: %v", err)
 	}
+	defer inflaters.Put(r)
 	inflated, err := io.ReadAll(io.LimitReader(r, MaxInflated+1))
 	switch {
 	case err != nil:

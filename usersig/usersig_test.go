@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -188,6 +189,28 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
 	}
+}
+
+// Readers are used again, by others at the same time, and after tickets that broke off.
+func TestParseAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	bad := []string{"aGVsbG8_", vector[:len(vector)-20], wrap(t, 9, strings.Repeat(" ", 2*usersig.MaxInflated)), wrap(t, 6, "hello")}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			name := crier.UserID(fmt.Sprint("user", g))
+			sig := usersig.Sign(key, app, name, signed, time.Hour, nil)
+			for i := range 200 {
+				if _, err := usersig.Parse(bad[i%len(bad)]); !errors.Is(err, crier.CodeSigMalformed) {
+					t.Errorf("a bad one: %v", err)
+				}
+				if ticket, err := usersig.Parse(sig); err != nil || ticket.User != name {
+					t.Errorf("%s became %+v, %v", name, ticket, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // A ticket of 8 KB inflates to at most MaxInflated, however much is in it: the
