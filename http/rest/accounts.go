@@ -26,12 +26,12 @@ func imSetAttrName(ctx context.Context, c *call) (answer, error) {
 			set[i] = e.text
 		}
 	case v.is('{'):
-		for key, e := range v.obj {
-			slot, err := strconv.Atoi(key)
-			if err != nil || strconv.Itoa(slot) != key || !e.is('"') {
+		for _, m := range v.members {
+			slot, err := strconv.Atoi(m.name)
+			if err != nil || strconv.Itoa(slot) != m.name || !m.value.is('"') {
 				return bad()
 			}
-			set[slot] = e.text
+			set[slot] = m.value.text
 		}
 	default:
 		return bad()
@@ -114,12 +114,12 @@ func accountName(v *value) (crier.UserID, error) {
 
 func imSetAttr(ctx context.Context, c *call) (answer, error) {
 	return c.changeEach(ctx, c.entries("UserAttrs", "Attrs"), c.app.Limits.AccountsPerCall, crier.CodeBadSetAttr, crier.OpSetAttrs, func(e *value, ch *crier.Change) error {
-		attrs, ok := e.get("Attrs").stringMap()
+		attrs, ok := e.get("Attrs").scalars()
 		if !ok {
 			return crier.Errorf(crier.CodeBadSetAttr, "account %s: Attrs is not an object of names and values", crier.Quote(string(ch.User)))
 		}
-		for name, value := range attrs {
-			if err := c.setSlot(&ch.Attrs, name, value); err != nil {
+		for _, m := range attrs {
+			if err := c.setSlot(&ch.Attrs, m.name, m.value.text); err != nil {
 				return err
 			}
 		}

@@ -17,15 +17,18 @@ import (
 // depthMost bounds the nesting of a body.
 const depthMost = 32
 
-// value is one JSON value of a body, with the bytes as they came. A nil *value is an
-// absent one; JSON null becomes nil too, since it counts as absent.
+// value is one JSON value of a body. A nil *value is an absent one; JSON null becomes nil too, since it counts as absent.
 type value struct {
-	kind byte // as jsontext.Kind: '{', '[', '"', '0', 't', 'f'
-	raw  []byte
-	text string            // of a string; the JSON text of a number or boolean
-	list []*value          // of an array
-	keys []string          // of an object, in their order
-	obj  map[string]*value // of an object
+	kind    byte     // as jsontext.Kind: '{', '[', '"', '0', 't', 'f'
+	raw     []byte   // a part of the body, which must not be changed
+	text    string   // of a string; the JSON text of a number or boolean
+	list    []*value // of an array
+	members []member // of an object, in their order, without those that are null
+}
+
+type member struct {
+	name  string
+	value *value
 }
 
 // parseBody reads a body: one JSON object; an empty body counts as {}. Duplicate
@@ -34,10 +37,10 @@ func parseBody(body []byte) (*value, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return &value{kind: '{'}, nil
 	}
-	d := jsontext.NewDecoder(bytes.NewReader(body)) // refuses duplicate names and invalid UTF-8 by default
-	v, err := parseValue(d, 0)
+	p := parser{jsontext.NewDecoder(bytes.NewBuffer(body)), body} // refuses duplicate names and invalid UTF-8 by default
+	v, err := p.value(0)
 	if err == nil {
-		if _, more := d.ReadToken(); !errors.Is(more, io.EOF) {
+		if _, more := p.ReadToken(); !errors.Is(more, io.EOF) {
 			err = errors.New("something follows the object")
 		}
 	}
@@ -50,90 +53,97 @@ func parseBody(body []byte) (*value, error) {
 	return v, nil
 }
 
-func parseValue(d *jsontext.Decoder, depth int) (*value, error) {
+// parser reads the values of a body.
+type parser struct {
+	*jsontext.Decoder
+	body []byte
+}
+
+func (p *parser) value(depth int) (*value, error) {
 	if depth > depthMost {
 		return nil, fmt.Errorf("nested deeper than %d", depthMost)
 	}
-	switch kind := d.PeekKind(); kind {
+	switch kind := p.PeekKind(); kind {
 	case '{', '[':
-		return parseContainer(d, byte(kind), depth)
+		return p.container(byte(kind), depth)
+	case '"':
+		raw, err := p.ReadValue()
+		if err != nil {
+			return nil, err
+		}
+		text, err := jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw)
+		return &value{kind: '"', raw: p.last(len(raw)), text: string(text)}, err
 	default:
-		raw, err := d.ReadValue()
+		raw, err := p.ReadValue()
 		if err != nil || kind == 'n' {
 			return nil, err
 		}
-		v := &value{kind: byte(kind), raw: bytes.Clone(raw), text: string(raw)}
-		if kind == '"' {
-			text, err := jsontext.AppendUnquote(nil, raw)
-			if err != nil {
-				return nil, err
-			}
-			v.text = string(text)
-		}
-		return v, nil
+		return &value{kind: byte(kind), raw: p.last(len(raw)), text: string(raw)}, nil
 	}
 }
 
-func parseContainer(d *jsontext.Decoder, kind byte, depth int) (*value, error) {
-	if _, err := d.ReadToken(); err != nil {
+// last returns the last n bytes that were read.
+func (p *parser) last(n int) []byte {
+	end := int(p.InputOffset())
+	return p.body[end-n : end : end]
+}
+
+// container reads an array or an object.
+func (p *parser) container(kind byte, depth int) (*value, error) {
+	if _, err := p.ReadToken(); err != nil {
 		return nil, err
 	}
-	v := &value{kind: kind, raw: []byte{kind}}
-	closing := byte(']')
+	v, start := &value{kind: kind}, int(p.InputOffset())-1
+	closing := jsontext.Kind(']')
 	if kind == '{' {
-		closing, v.obj = '}', make(map[string]*value)
+		closing = '}'
 	}
-	for n := 0; d.PeekKind() != jsontext.Kind(closing); n++ {
-		if n > 0 {
-			v.raw = append(v.raw, ',')
-		}
-		if err := v.parseMember(d, depth); err != nil {
+	for p.PeekKind() != closing {
+		if err := p.member(v, depth); err != nil {
 			return nil, err
 		}
 	}
-	_, err := d.ReadToken()
-	v.raw = append(v.raw, closing)
+	_, err := p.ReadToken()
+	v.raw = p.last(int(p.InputOffset()) - start)
 	return v, err
 }
 
-// parseMember reads one element of an array, or one name and value of an object.
-func (v *value) parseMember(d *jsontext.Decoder, depth int) error {
+// member reads one element of an array, or one name and value of an object.
+func (p *parser) member(v *value, depth int) error {
 	var name string
 	if v.kind == '{' {
-		token, err := d.ReadToken()
+		token, err := p.ReadToken()
 		if err != nil {
 			return err
 		}
 		name = token.String()
-		quoted, err := jsontext.AppendQuote(nil, name)
-		if err != nil {
-			return err
-		}
-		v.raw = append(append(v.raw, quoted...), ':')
 	}
-	member, err := parseValue(d, depth+1)
-	if err != nil {
-		return err
-	}
-	if member == nil {
-		v.raw = append(v.raw, "null"...)
-	} else {
-		v.raw = append(v.raw, member.raw...)
-	}
+	m, err := p.value(depth + 1)
 	switch {
+	case err != nil:
+		return err
 	case v.kind == '[':
-		v.list = append(v.list, member)
-	case member != nil:
-		v.keys, v.obj[name] = append(v.keys, name), member
+		v.list = append(v.list, m)
+	case m != nil:
+		v.members = append(v.members, member{name, m})
 	}
 	return nil
+}
+
+// json returns the value as its JSON, without white space.
+func (v *value) json() []byte {
+	raw := jsontext.Value(bytes.Clone(v.raw))
+	_ = raw.Compact() // it was read as JSON
+	return raw
 }
 
 // get returns the first field that is there under one of the names.
 func (v *value) get(names ...string) *value {
 	for _, name := range names {
-		if f := v.obj[name]; f != nil {
-			return f
+		for i := range v.members {
+			if v.members[i].name == name {
+				return v.members[i].value
+			}
 		}
 	}
 	return nil
@@ -156,14 +166,6 @@ func (v *value) integer() (int64, bool) {
 	return int64(f), true
 }
 
-// scalar returns a string, or a number or boolean as its JSON text.
-func (v *value) scalar() (string, bool) {
-	if v == nil || v.kind == '{' || v.kind == '[' {
-		return "", false
-	}
-	return v.text, true
-}
-
 // stringList returns an array of strings; ok is false for anything else. The
 // keys of an object count as a list, and a single string as one of one.
 func (v *value) stringList() (list []string, ok bool) {
@@ -171,7 +173,10 @@ func (v *value) stringList() (list []string, ok bool) {
 	case v.is('"'):
 		return []string{v.text}, true
 	case v.is('{'):
-		return v.keys, true
+		for _, m := range v.members {
+			list = append(list, m.name)
+		}
+		return list, true
 	case !v.is('['):
 		return nil, false
 	}
@@ -184,20 +189,29 @@ func (v *value) stringList() (list []string, ok bool) {
 	return list, true
 }
 
-// stringMap returns an object whose values are scalars. An empty list counts as an
+// scalars returns the members of an object whose values are scalars, each with its text. An empty list counts as an
 // empty object, and absent (null) values as absent.
-func (v *value) stringMap() (m map[string]string, ok bool) {
+func (v *value) scalars() ([]member, bool) {
 	if v.is('[') && len(v.list) == 0 {
-		return map[string]string{}, true
+		return nil, true
 	}
 	if !v.is('{') {
 		return nil, false
 	}
-	m = make(map[string]string, len(v.obj))
-	for key, e := range v.obj {
-		if m[key], ok = e.scalar(); !ok {
+	for _, m := range v.members {
+		if m.value.is('{') || m.value.is('[') {
 			return nil, false
 		}
 	}
-	return m, true
+	return v.members, true
+}
+
+// stringMap returns the same as a map.
+func (v *value) stringMap() (map[string]string, bool) {
+	members, ok := v.scalars()
+	m := make(map[string]string, len(members))
+	for _, f := range members {
+		m[f.name] = f.value.text
+	}
+	return m, ok
 }

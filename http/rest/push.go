@@ -66,7 +66,7 @@ func readElements(c *call, req *crier.PushRequest) error {
 		}
 		var content []byte
 		if m := e.get("MsgContent"); m != nil {
-			content = m.raw
+			content = m.json()
 		}
 		req.Message.Elements = append(req.Message.Elements, crier.Element{Type: crier.ElementType(e.get("MsgType").text), Content: content})
 	}
@@ -114,8 +114,8 @@ func readCondition(c *call, req *crier.PushRequest) error {
 		return bad(" is not an object")
 	}
 	var spec crier.ConditionSpec
-	for _, key := range v.keys {
-		f, ok := v.obj[key], true
+	for _, m := range v.members {
+		key, f, ok := m.name, m.value, true
 		switch key {
 		case "TagsOr":
 			spec.TagsOr, ok = f.tags()
@@ -141,7 +141,7 @@ func readCondition(c *call, req *crier.PushRequest) error {
 
 // tags returns an array of strings; an empty object counts as an empty array.
 func (v *value) tags() ([]string, bool) {
-	if v.is('{') && len(v.obj) == 0 {
+	if v.is('{') && len(v.members) == 0 {
 		return nil, true
 	}
 	if !v.is('[') {
@@ -196,7 +196,7 @@ func readOffline(c *call, req *crier.PushRequest) error {
 		return ""
 	}
 	req.Message.Offline = crier.OfflinePush{
-		NoVendor: flag == 1, Title: text("Title"), Desc: text("Desc"), Ext: text("Ext"), Raw: v.raw,
+		NoVendor: flag == 1, Title: text("Title"), Desc: text("Desc"), Ext: text("Ext"), Raw: v.json(),
 	}
 	_, err := req.Message.Offline.ApnsOptions() // the ranges of its numbers and words
 	return err
