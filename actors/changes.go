@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	// gatherFor is how long calls gather for a round while another is under way. A call by itself never waits. A call
-	// over many accounts has one or two in each partition, and what a message to a partition and a command of its log cost
-	// hardly depends on how many changes are in them: eight calls that go together cost little more than one.
-	gatherFor = 2 * time.Millisecond
+	// gatherFor is how long calls gather for a round at most while another is under way, which holds them up if a partition does
+	// not answer. A call by itself never waits. A call over many accounts has one or two in each partition, and what a message to a
+	// partition and a command of its log cost hardly depends on how many changes are in them: eight calls that go together cost
+	// little more than one.
+	gatherFor = 25 * time.Millisecond
 	// gatherMost is how many changes close a round for more.
 	gatherMost = 10_000
 )
@@ -30,16 +31,18 @@ type changeCall struct {
 
 // part is what one call has for one partition.
 type part struct {
-	call   *changeCall
-	places []int // of the changes within the call
+	call    *changeCall
+	places  []int // of the changes within the call
+	changes []crier.Change
 }
 
-// changeRounds gathers calls that change accounts. The call that opens a round runs it, for itself and for those
-// that have joined.
+// changeRounds gathers calls that change accounts, while a round is under way, for the next one. The call that opens a
+// round runs it, for itself and for those that have joined.
 type changeRounds struct {
 	mu      sync.Mutex
 	open    *changeRound // takes more calls; nil: the next call opens one
 	running int
+	ended   chan struct{} // capacity 1: a round has ended
 }
 
 type changeRound struct {
@@ -47,41 +50,59 @@ type changeRound struct {
 	changes int
 }
 
-// join adds a call to the round that gathers. It returns a round that the caller must
-// run, after it has waited for gather, or nil where another does.
-func (r *changeRounds) join(c *changeCall) (round *changeRound, gather bool) {
+func newChangeRounds() *changeRounds { return &changeRounds{ended: make(chan struct{}, 1)} }
+
+// join adds a call to the round that gathers. It returns the calls of a round that the caller must run, and then
+// finish, or none where another does.
+func (r *changeRounds) join(c *changeCall) []*changeCall {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	opened := r.open == nil
-	if opened {
-		r.open = new(changeRound)
-		r.running++
+	if round := r.open; round != nil {
+		if round.add(c); round.changes >= gatherMost {
+			r.open = nil
+		}
+		return nil
 	}
-	round = r.open
-	round.calls, round.changes = append(round.calls, c), round.changes+len(c.changes)
-	gather = r.running > 1
-	if !gather || round.changes >= gatherMost {
-		r.open = nil
+	round := new(changeRound)
+	round.add(c)
+	if r.running > 0 {
+		r.gather(round)
 	}
-	if opened {
-		return round, gather
-	}
-	return nil, false
+	r.running++
+	return round.calls
 }
 
-// shut closes a round for more calls.
-func (r *changeRounds) shut(round *changeRound) {
+// gather opens a round until another one ends, for gatherFor at most. The caller holds mu, which is free meanwhile.
+func (r *changeRounds) gather(round *changeRound) {
+	r.open = round
+	select { // who has waited before may have missed it
+	case <-r.ended:
+	default:
+	}
+	r.mu.Unlock()
+	select {
+	case <-r.ended:
+	case <-time.After(gatherFor):
+	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.open == round {
 		r.open = nil
 	}
 }
 
+// finish ends a round that join has returned: what gathers goes next.
 func (r *changeRounds) finish() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running--
+	select {
+	case r.ended <- struct{}{}:
+	default:
+	}
+}
+
+func (r *changeRound) add(c *changeCall) {
+	r.calls, r.changes = append(r.calls, c), r.changes+len(c.changes)
 }
 
 // ChangeAccounts applies changes in order, all or nothing. Within one partition
@@ -95,12 +116,8 @@ func (s *Service) ChangeAccounts(ctx context.Context, app crier.AppID, changes [
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	c := &changeCall{app: app, changes: changes, done: make(chan struct{})}
-	if round, gather := s.rounds.join(c); round != nil {
-		if gather {
-			time.Sleep(gatherFor)
-			s.rounds.shut(round)
-		}
-		s.runRound(context.WithoutCancel(ctx), round.calls) // others wait for it too
+	if calls := s.rounds.join(c); calls != nil {
+		s.runRound(context.WithoutCancel(ctx), calls) // others wait for it too
 		s.rounds.finish()
 	}
 	select {
@@ -169,7 +186,7 @@ func (s *Service) parts(calls []*changeCall) map[crier.PartitionID][]part {
 	parts := make(map[crier.PartitionID][]part)
 	for _, c := range calls {
 		for p, places := range s.byPartition(c.app, len(c.changes), func(i int) crier.UserID { return c.changes[i].User }) {
-			parts[p] = append(parts[p], part{c, places})
+			parts[p] = append(parts[p], part{c, places, pick(c.changes, places)})
 			c.parts++
 		}
 	}
@@ -179,7 +196,7 @@ func (s *Service) parts(calls []*changeCall) map[crier.PartitionID][]part {
 func changesOf(parts []part) []crier.AccountChanges {
 	calls := make([]crier.AccountChanges, len(parts))
 	for i, x := range parts {
-		calls[i] = crier.AccountChanges{App: x.call.app, Changes: pick(x.call.changes, x.places)}
+		calls[i] = crier.AccountChanges{App: x.call.app, Changes: x.changes}
 	}
 	return calls
 }
@@ -191,7 +208,7 @@ func (s *Service) checkRound(ctx context.Context, parts map[crier.PartitionID][]
 	messages := make(map[crier.PartitionID]any, len(parts))
 	for p, some := range parts {
 		for _, x := range some {
-			if x.call.parts > 1 && !alwaysTaken(x.call.changes) {
+			if x.call.parts > 1 && !alwaysTaken(x.changes) {
 				asked[p] = append(asked[p], x)
 			}
 		}

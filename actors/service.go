@@ -28,7 +28,7 @@ type Service struct {
 	actors  *actor.ActorSystem
 	metrics *Metrics
 	log     *slog.Logger
-	rounds  changeRounds
+	rounds  *changeRounds
 	timeout time.Duration // of a call
 
 	commands *commandIDs
@@ -39,7 +39,7 @@ type Service struct {
 func NewService(node string, dir Directory, system SystemReplica, vendors Vendors, actors *actor.ActorSystem, timeout time.Duration, m *Metrics, log *slog.Logger) *Service {
 	return &Service{
 		node: node, dir: dir, system: system, vendors: vendors, actors: actors, timeout: timeout, metrics: m,
-		log: log.With("component", "service"), commands: newCommandIDs(),
+		log: log.With("component", "service"), commands: newCommandIDs(), rounds: newChangeRounds(),
 	}
 }
 
