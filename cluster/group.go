@@ -89,7 +89,6 @@ func (g *Group) raftConfig(cfg *Config) *raft.Config {
 	if g.id == crier.SystemPartition {
 		rc.CommitTimeout = min(rc.CommitTimeout, systemCommitTimeout)
 	}
-	rc.MaxAppendEntries = 256
 	rc.BatchApplyCh = true
 	rc.SnapshotInterval = cfg.Compaction.Every
 	rc.SnapshotThreshold = cfg.Compaction.Threshold
