@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/internal/wire"
 	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
 )
 
@@ -20,6 +21,8 @@ const commandVersion = 1
 // overlay. The result goes to the proposer; an error as a result is the
 // command's refusal, and then nothing has changed.
 type applier interface {
+	// change is a command that changes accounts.
+	change(calls []crier.AccountChanges) any
 	apply(cmd *logv1.Command) any
 	// reload builds the memory anew from disk.
 	reload() error
@@ -83,18 +86,6 @@ func (b *base) get(key []byte) ([]byte, error) {
 	return b.disk(key)
 }
 
-// reading calls f with a get that reads the disk in one transaction: to begin one can wait for a sync. The caller holds mu all the time.
-func (b *base) reading(f func(get func(key []byte) ([]byte, error)) error) error {
-	return b.store.stateDB.View(func(txn *badger.Txn) error {
-		return f(func(key []byte) ([]byte, error) {
-			if v, ok := b.held(key); ok {
-				return v, nil
-			}
-			return b.onDisk(txn, key)
-		})
-	})
-}
-
 // held returns what commands have written to a key and the disk may not have yet.
 func (b *base) held(key []byte) ([]byte, bool) {
 	if v, ok := b.dirty.writes[string(key)]; ok {
@@ -151,9 +142,13 @@ func (b *base) getProto(key []byte, m proto.Message) error {
 
 func (b *base) decode(key, v []byte, m proto.Message) error {
 	if err := proto.Unmarshal(v, m); err != nil {
-		return fmt.Errorf("record %x of partition %s is damaged: %w", key, b.group, err)
+		return b.damaged(key, err)
 	}
 	return nil
+}
+
+func (b *base) damaged(key []byte, err error) error {
+	return fmt.Errorf("record %x of partition %s is damaged: %w", key, b.group, err)
 }
 
 func (b *base) put(key, value []byte) {
@@ -225,16 +220,28 @@ func (b *base) applyEntry(e *raft.Log) any {
 }
 
 func (b *base) applyCommand(data []byte) any {
+	changes, err := wire.ParseChangeCommand(data)
 	var cmd logv1.Command
-	if err := proto.Unmarshal(data, &cmd); err != nil {
+	switch {
+	case changes != nil:
+		cmd.Version, cmd.TimeMs = changes.Version, changes.TimeMs
+	case err == nil:
+		err = proto.Unmarshal(data, &cmd)
+	}
+	if err != nil {
 		return crier.Errorf(crier.CodeInternal, "a command can't be decoded")
 	}
-	if cmd.GetVersion() > commandVersion || cmd.GetBody() == nil {
+	if cmd.GetVersion() > commandVersion || cmd.GetBody() == nil && changes == nil {
 		return crier.Errorf(crier.CodeInternal, "a command of version %d is not understood, this is %d: upgrade the node", cmd.GetVersion(), commandVersion)
 	}
 	b.writes, b.written = 0, 0
 	b.meta.ClockMs = max(b.meta.GetClockMs(), cmd.GetTimeMs())
-	result := b.self.apply(&cmd)
+	var result any
+	if changes != nil {
+		result = b.self.change(changes.Calls)
+	} else {
+		result = b.self.apply(&cmd)
+	}
 	b.writeOrigins()
 	return result
 }

@@ -2,10 +2,7 @@ package persistence
 
 import (
 	"errors"
-	"fmt"
 	"time"
-
-	"github.com/dgraph-io/badger/v4"
 )
 
 // errClosed is what a committer answers after its end.
@@ -51,7 +48,7 @@ func (b *batch) add(e entry) {
 // Badger syncs once a transaction, whatever its size, and that is the price of a
 // write. Its goroutine ends with stop.
 type committer struct {
-	db      *badger.DB
+	db      *database
 	delay   time.Duration // commitGather; 0 to measure the limit
 	metrics *metrics
 	last    int // batches of the round before
@@ -60,7 +57,7 @@ type committer struct {
 	ended   chan struct{}
 }
 
-func startCommitter(db *badger.DB, delay time.Duration, m *metrics) *committer {
+func startCommitter(db *database, delay time.Duration, m *metrics) *committer {
 	c := &committer{
 		db: db, delay: delay, metrics: m,
 		queue: make(chan *batch, commitQueue), quit: make(chan struct{}), ended: make(chan struct{}),
@@ -109,7 +106,7 @@ func (c *committer) run() {
 		case first := <-c.queue:
 			merged := c.gather(first)
 			started := time.Now()
-			err := transactMany(c.db, merged)
+			err := c.db.commit(merged)
 			c.metrics.logSync.Observe(time.Since(started).Seconds())
 			c.metrics.logBatches.Observe(float64(len(merged)))
 			for _, b := range merged {
@@ -148,42 +145,4 @@ func (c *committer) gather(first *batch) []*batch {
 	}
 	c.last = len(merged)
 	return merged
-}
-
-// transactMany commits the batches in one transaction, or, where one large batch makes
-// them too many for it, each in its own.
-func transactMany(db *badger.DB, batches []*batch) error {
-	err := transactAll(db, batches)
-	if !errors.Is(err, badger.ErrTxnTooBig) || len(batches) == 1 {
-		return err
-	}
-	for _, b := range batches {
-		if err := transactAll(db, []*batch{b}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// transactAll commits the batches in one transaction.
-func transactAll(db *badger.DB, merged []*batch) error {
-	txn := db.NewTransaction(true)
-	defer txn.Discard()
-	for _, b := range merged {
-		for _, e := range b.entries {
-			var err error
-			if e.value == nil {
-				err = txn.Delete(e.key)
-			} else {
-				err = txn.Set(e.key, e.value)
-			}
-			if err != nil {
-				return fmt.Errorf("write %d batches: %w", len(merged), err)
-			}
-		}
-	}
-	if err := txn.Commit(); err != nil {
-		return fmt.Errorf("commit %d batches: %w", len(merged), err)
-	}
-	return nil
 }

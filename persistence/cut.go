@@ -30,8 +30,8 @@ func (s *Store) Cut() (crier.Cut, error) {
 			return nil, err
 		}
 	}
-	txn := s.stateDB.NewTransaction(false)
-	return &Cut{store: s, txn: txn, release: sync.OnceFunc(s.still.Unlock), end: sync.OnceFunc(txn.Discard)}, nil
+	txn, end := s.stateDB.snapshot()
+	return &Cut{store: s, txn: txn, release: sync.OnceFunc(s.still.Unlock), end: sync.OnceFunc(end)}, nil
 }
 
 // Release is crier.Cut's.

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/crier-im/crier"
 )
 
@@ -42,7 +40,7 @@ func (o *overlay) set(key, value []byte) {
 // flusher writes the overlays of all groups to the state database, as many groups as have changed at a time, each
 // whole and with its applied index in the same transaction. Its goroutine ends with stop.
 type flusher struct {
-	db      *badger.DB
+	db      *database
 	delay   time.Duration
 	fatal   func(error)
 	metrics *metrics
@@ -56,7 +54,7 @@ type flusher struct {
 	ended chan struct{}
 }
 
-func startFlusher(db *badger.DB, fatal func(error), m *metrics) *flusher {
+func startFlusher(db *database, fatal func(error), m *metrics) *flusher {
 	f := &flusher{
 		db: db, delay: flushDelay, fatal: fatal, metrics: m,
 		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), quit: make(chan struct{}), ended: make(chan struct{}),
@@ -137,7 +135,7 @@ func (f *flusher) write(taken []*base, batches []*batch) bool {
 		return true
 	}
 	started := time.Now()
-	if err := transactMany(f.db, batches); err != nil {
+	if err := f.db.commit(batches); err != nil {
 		for _, b := range taken {
 			b.fail()
 		}

@@ -29,7 +29,7 @@ const deleteStep = 4096
 // groupLog is the log and the stable store of one raft group. It implements
 // raft.LogStore and raft.StableStore.
 type groupLog struct {
-	db     *badger.DB
+	db     *database
 	writes *committer
 	group  crier.PartitionID
 
@@ -40,7 +40,7 @@ type groupLog struct {
 	stable      map[string]string
 }
 
-func openGroupLog(db *badger.DB, writes *committer, p crier.PartitionID) (*groupLog, error) {
+func openGroupLog(db *database, writes *committer, p crier.PartitionID) (*groupLog, error) {
 	l := &groupLog{db: db, writes: writes, group: p, stable: make(map[string]string)}
 	err := db.View(func(txn *badger.Txn) error {
 		if err := l.loadRange(txn); err != nil {

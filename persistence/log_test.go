@@ -229,7 +229,7 @@ func TestCommitter(t *testing.T) {
 	}
 }
 
-func read(db *badger.DB, key string) (value []byte, err error) {
+func read(db *database, key string) (value []byte, err error) {
 	err = db.View(func(txn *badger.Txn) error {
 		item, err := txn.Get([]byte(key))
 		if err == nil {

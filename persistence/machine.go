@@ -14,24 +14,19 @@ import (
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/internal/wire"
 	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
-	typesv1 "github.com/crier-im/crier/proto/crier/types/v1"
 )
 
-// recentMost is how many accounts a partition keeps decoded: a call that changes accounts reads each twice, when
-// they are checked and when the log applies it, a moment apart.
-const recentMost = 256
+// recentMost is how many accounts a partition keeps in memory, as their records, about 16 MB for 64 partitions. A call that changes accounts
+// reads each twice, when they are checked and when the log applies it, a moment apart; and who was changed is often changed again. To find a
+// record in Badger costs more than all else that a change does to the state.
+const recentMost = 1024
 
 // Machine is the state machine of one partition. It implements
 // raft.BatchingFSM.
 type Machine struct {
 	*base
 	apps   map[crier.AppID]*appState
-	recent *lru.Cache[accountKey, *crier.Account] // as of the last entry that was applied; guarded by base.mu
-}
-
-type accountKey struct {
-	app  crier.AppID
-	user crier.UserID
+	recent *lru.Cache[string, []byte] // records of accounts by key, as of the last entry that was applied; guarded by base.mu
 }
 
 // appState is what a partition holds of one app in memory, guarded by base.mu.
@@ -60,7 +55,7 @@ type keptFor struct {
 
 func newMachine(s *Store, p crier.PartitionID) *Machine {
 	m := &Machine{apps: make(map[crier.AppID]*appState)}
-	m.recent, _ = lru.New[accountKey, *crier.Account](recentMost) // fails for a size below 1
+	m.recent, _ = lru.New[string, []byte](recentMost) // fails for a size below 1
 	m.base = newBase(s, p, m)
 	return m
 }
@@ -175,15 +170,18 @@ func (a *appState) find(seq uint64) (int, *mail) {
 	return i, a.mail[i]
 }
 
-// apply is one command. The caller holds mu.
+// change is a command of calls, one after the other: it returns the error of each. The caller holds mu.
+func (m *Machine) change(calls []crier.AccountChanges) any {
+	errs := make([]error, len(calls))
+	for i := range calls {
+		errs[i] = m.once(calls[i].ID, func() error { return m.changeAccounts(calls[i].App, calls[i].Changes) })
+	}
+	return errs
+}
+
+// apply is any other command. The caller holds mu.
 func (m *Machine) apply(cmd *logv1.Command) any {
 	switch c := cmd.GetBody().(type) {
-	case *logv1.Command_ChangeBatch:
-		errs := make([]error, len(c.ChangeBatch.GetCalls()))
-		for i, call := range c.ChangeBatch.GetCalls() {
-			errs[i] = m.once(call.GetId(), func() error { return m.changeAccounts(call) })
-		}
-		return errs
 	case *logv1.Command_StartCampaign:
 		return m.startCampaign(wire.ToCampaign(c.StartCampaign.GetCampaign()))
 	case *logv1.Command_Acknowledge:
@@ -212,49 +210,43 @@ func (m *Machine) now() time.Time { return time.UnixMilli(m.meta.GetClockMs()).U
 // account returns an account as of the last entry that was applied, nil if it does not
 // exist. It is shared: not to be changed. The caller holds mu, for reading at least.
 func (m *Machine) account(app crier.AppID, user crier.UserID) (*crier.Account, error) {
-	return m.accountBy(app, user, m.get)
-}
-
-func (m *Machine) accountBy(app crier.AppID, user crier.UserID, get func([]byte) ([]byte, error)) (*crier.Account, error) {
-	if a, ok := m.recent.Get(accountKey{app, user}); ok {
-		return a, nil
-	}
 	key := m.keys.account(app, user)
-	v, err := get(key)
-	if err != nil || v == nil {
-		return nil, err
+	v, ok := m.recent.Get(string(key))
+	if !ok {
+		var err error
+		if v, err = m.get(key); err != nil || v == nil {
+			return nil, err
+		}
+		m.recent.Add(string(key), v)
 	}
-	var p typesv1.Account
-	if err := m.decode(key, v, &p); err != nil {
-		return nil, err
+	a, err := wire.ParseAccount(app, user, v)
+	if err != nil {
+		return nil, m.damaged(key, err)
 	}
-	a := wire.ToAccount(app, &p)
-	a.User = user
-	m.recent.Add(accountKey{app, user}, a)
 	return a, nil
 }
 
 // changeAccounts applies changes in order, all or nothing: the accounts are
 // changed beside the state first, and written once every change was taken.
-func (m *Machine) changeAccounts(c *logv1.ChangeAccounts) error {
-	app := crier.AppID(c.GetApp())
+func (m *Machine) changeAccounts(app crier.AppID, changes []crier.Change) error {
 	state := m.app(app)
 	type touched struct{ old, now *crier.Account }
-	accounts := make(map[crier.UserID]*touched, len(c.GetChanges()))
-	order := make([]*touched, 0, len(c.GetChanges()))
+	accounts := make([]touched, 0, len(changes))
+	places := make(map[crier.UserID]int) // in accounts
 	next := state.next
-	for _, p := range c.GetChanges() {
-		change := wire.ToChange(p)
-		t := accounts[change.User]
-		if t == nil {
+	for i := range changes {
+		change := &changes[i]
+		place, again := places[change.User]
+		if !again {
 			old, err := m.account(app, change.User)
 			if err != nil {
 				return internal(err)
 			}
-			t = &touched{old: old, now: old}
-			accounts[change.User] = t
-			order = append(order, t)
+			place = len(accounts)
+			places[change.User] = place
+			accounts = append(accounts, touched{old: old, now: old})
 		}
+		t := &accounts[place]
 		exists := t.now != nil
 		a := crier.Account{App: app, Ordinal: next}
 		if exists {
@@ -277,7 +269,7 @@ func (m *Machine) changeAccounts(c *logv1.ChangeAccounts) error {
 		state.next = next
 		m.put(m.keys.app(kindOrdinal, app), binary.BigEndian.AppendUint32(nil, next))
 	}
-	for _, t := range order {
+	for _, t := range accounts {
 		m.writeAccount(state, t.old, t.now)
 	}
 	return nil
@@ -291,8 +283,9 @@ func (m *Machine) writeAccount(state *appState, old, now *crier.Account) {
 		m.forgetOrdinal(old.App, state, old.Ordinal)
 		m.writeHolder(old, nil)
 		if now == nil {
-			m.delete(m.keys.account(old.App, old.User))
-			m.recent.Remove(accountKey{old.App, old.User})
+			key := m.keys.account(old.App, old.User)
+			m.delete(key)
+			m.recent.Remove(string(key))
 		}
 		old = nil
 	}
@@ -301,10 +294,9 @@ func (m *Machine) writeAccount(state *appState, old, now *crier.Account) {
 	}
 	state.index.change(old, now)
 	m.writeHolder(old, now)
-	m.recent.Add(accountKey{now.App, now.User}, now)
-	p := wire.FromAccount(now)
-	p.User = "" // the key says it
-	m.putProto(m.keys.account(now.App, now.User), p)
+	key, v := m.keys.account(now.App, now.User), wire.AppendAccount(nil, now)
+	m.put(key, v)
+	m.recent.Add(string(key), v)
 }
 
 // writeHolder keeps the names of accounts with devices by their ordinals.

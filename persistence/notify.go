@@ -9,7 +9,6 @@ import (
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/internal/wire"
 	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
-	typesv1 "github.com/crier-im/crier/proto/crier/types/v1"
 )
 
 // formerMost bounds the former owners of a token that are remembered.
@@ -50,7 +49,7 @@ func (m *Machine) vendorProgress(c *logv1.VendorProgress) any {
 	m.putAttempts(app, c.GetSeq(), &logv1.Attempts{Attempts: c.GetAttempts(), Groups: c.GetGroups()})
 	for _, gone := range c.GetGone() {
 		// An account that is no more has no device: the refusal is what was wanted.
-		_ = m.changeAccounts(&logv1.ChangeAccounts{App: c.GetApp(), Changes: []*typesv1.Change{gone}})
+		_ = m.changeAccounts(app, []crier.Change{wire.ToChange(gone)})
 	}
 	return nil
 }
@@ -187,20 +186,17 @@ func (r *Replica) VendorWork() (campaigns []*crier.Campaign, err error) {
 }
 
 // VendorTargets is actors.Replica's.
-func (r *Replica) VendorTargets(app crier.AppID, seq uint64, after int64, limit int) (targets []crier.VendorTarget, err error) {
+func (r *Replica) VendorTargets(app crier.AppID, seq uint64, after int64, limit int) (targets []crier.VendorTarget, _ error) {
 	r.m.mu.RLock()
 	defer r.m.mu.RUnlock()
-	err = r.m.reading(func(get func([]byte) ([]byte, error)) error {
-		for _, ordinal := range r.m.todo(app, seq, after, limit) {
-			account, err := r.m.holder(app, ordinal, get)
-			if err != nil {
-				return internal(err)
-			}
-			targets = append(targets, crier.VendorTarget{Ordinal: ordinal, Account: account, Waiting: len(r.m.waiting(app, ordinal, 0, badgeMost))})
+	for _, ordinal := range r.m.todo(app, seq, after, limit) {
+		account, err := r.m.holder(app, ordinal)
+		if err != nil {
+			return nil, internal(err)
 		}
-		return nil
-	})
-	return targets, err
+		targets = append(targets, crier.VendorTarget{Ordinal: ordinal, Account: account, Waiting: len(r.m.waiting(app, ordinal, 0, badgeMost))})
+	}
+	return targets, nil
 }
 
 // todo returns up to limit ordinals over after that may get a notification still. The caller holds mu.
@@ -222,10 +218,10 @@ func (m *Machine) todo(app crier.AppID, seq uint64, after int64, limit int) (ord
 }
 
 // holder returns the account with the ordinal, nil where it has no devices. The caller holds mu.
-func (m *Machine) holder(app crier.AppID, ordinal uint32, get func([]byte) ([]byte, error)) (*crier.Account, error) {
-	user, err := get(m.keys.holder(app, ordinal))
+func (m *Machine) holder(app crier.AppID, ordinal uint32) (*crier.Account, error) {
+	user, err := m.get(m.keys.holder(app, ordinal))
 	if err != nil || user == nil {
 		return nil, err
 	}
-	return m.accountBy(app, crier.UserID(user), get)
+	return m.account(app, crier.UserID(user))
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/crier-im/crier"
 	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
-	typesv1 "github.com/crier-im/crier/proto/crier/types/v1"
 )
 
 const (
@@ -34,16 +33,16 @@ type origin struct {
 
 // once does a command that was not done before. One that was done is done now too, without an error; one that was refused changed nothing,
 // and is tried again. The caller holds mu.
-func (b *base) once(id *typesv1.CommandID, do func() error) error {
-	if id.GetOrigin() == 0 {
+func (b *base) once(id crier.CommandID, do func() error) error {
+	if id.Origin == 0 {
 		return do()
 	}
-	o := b.origin(id.GetOrigin())
-	o.forget(id.GetOldest())
-	b.heard = append(b.heard, id.GetOrigin())
-	at, done := slices.BinarySearch(o.done, id.GetNumber())
+	o := b.origin(id.Origin)
+	o.forget(id.Oldest)
+	b.heard = append(b.heard, id.Origin)
+	at, done := slices.BinarySearch(o.done, id.Number)
 	switch {
-	case id.GetNumber() < o.oldest:
+	case id.Number < o.oldest:
 		return errEnded
 	case done:
 		return nil
@@ -51,7 +50,7 @@ func (b *base) once(id *typesv1.CommandID, do func() error) error {
 	if err := do(); err != nil {
 		return err
 	}
-	o.done = slices.Insert(o.done, at, id.GetNumber())
+	o.done = slices.Insert(o.done, at, id.Number)
 	if len(o.done) > doneMost {
 		o.forget(o.done[0] + 1)
 	}

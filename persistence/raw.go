@@ -19,7 +19,7 @@ import (
 // commit batches of records each through a group committer to a synced database, and nothing else. It is
 // the limit that benchmarks of durable writes compare with. It blocks for d.
 func MeasureRaw(ctx context.Context, dir string, writers, records, size int, d time.Duration) (perSecond float64, err error) {
-	db, err := openBadger(dir, slog.New(slog.DiscardHandler))
+	db, err := openDatabase(databaseOptions(dir, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return 0, err
 	}

@@ -36,12 +36,12 @@ func (s *Store) Replica(p crier.PartitionID, log Log) *Replica {
 	return &Replica{m: s.machines[p], log: log}
 }
 
-// propose stamps a command and sends it to the log, unless the disk is full.
-func propose(ctx context.Context, s *Store, log Log, cmd *logv1.Command) (any, error) {
+// propose sends a command to the log, unless the disk is full.
+func propose(ctx context.Context, s *Store, log Log, cmd []byte) (any, error) {
 	if err := s.Writable(); err != nil {
 		return nil, err
 	}
-	result, err := log.Apply(ctx, stamp(cmd))
+	result, err := log.Apply(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func stamp(cmd *logv1.Command) []byte {
 }
 
 func (r *Replica) propose(ctx context.Context, cmd *logv1.Command) (any, error) {
-	return propose(ctx, r.m.store, r.log, cmd)
+	return propose(ctx, r.m.store, r.log, stamp(cmd))
 }
 
 // Verify is actors.Replica's.
@@ -74,15 +74,8 @@ func (r *Replica) ChangeAccounts(ctx context.Context, app crier.AppID, changes [
 
 // ChangeAccountsBatch is actors.Replica's.
 func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.AccountChanges) []error {
-	b := &logv1.ChangeBatch{Calls: make([]*logv1.ChangeAccounts, len(calls))}
-	for i, call := range calls {
-		c := &logv1.ChangeAccounts{App: uint32(call.App), Id: wire.FromCommandID(call.ID), Changes: make([]*typesv1.Change, len(call.Changes))}
-		for j := range call.Changes {
-			c.Changes[j] = wire.FromChange(&call.Changes[j])
-		}
-		b.Calls[i] = c
-	}
-	result, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_ChangeBatch{ChangeBatch: b}})
+	cmd := wire.ChangeCommand{Version: commandVersion, TimeMs: time.Now().UnixMilli(), Calls: calls}
+	result, err := propose(ctx, r.m.store, r.log, cmd.Append(nil))
 	errs, ok := result.([]error)
 	if err == nil && (!ok || len(errs) != len(calls)) {
 		err = internal(fmt.Errorf("the log answered with a %T", result))

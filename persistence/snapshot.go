@@ -71,21 +71,21 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 		}
 		return &raft.SnapshotMeta{ID: id, Size: info.Size()}, f, nil
 	}
-	txn := s.base.store.stateDB.NewTransaction(false)
+	txn, end := s.base.store.stateDB.snapshot()
 	var m logv1.Meta
 	item, err := txn.Get(s.base.keys.kind(kindMeta))
 	if err == nil {
 		err = item.Value(func(v []byte) error { return proto.Unmarshal(v, &m) })
 	}
 	if err != nil {
-		txn.Discard()
+		end()
 		return nil, nil, fmt.Errorf("open the snapshot of partition %s: %w", s.base.group, err)
 	}
 	meta := snapshotMeta(&m)
 	meta.Size = s.base.streamSize(txn)
 	reader, writer := io.Pipe()
 	go func() { // ends with the last record, or when the reader closes
-		defer txn.Discard()
+		defer end()
 		writer.CloseWithError(s.base.stream(txn, writer))
 	}()
 	return meta, reader, nil
@@ -310,7 +310,7 @@ func (s *Store) finishRestore(p crier.PartitionID) error {
 }
 
 // writeNow commits a batch by itself, past the overlay.
-func (b *base) writeNow(w *batch) error { return transactAll(b.store.stateDB, []*batch{w}) }
+func (b *base) writeNow(w *batch) error { return b.store.stateDB.commit([]*batch{w}) }
 
 // clear deletes every key of the group but a mark, key by key: DropPrefix would
 // stop the writes of all groups.

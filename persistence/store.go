@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -53,7 +51,7 @@ type Store struct {
 	// still is locked while no state machine may apply anything: a Cut stands.
 	still sync.RWMutex
 
-	logDB, stateDB *badger.DB
+	logDB, stateDB *database
 	logWrites      *committer
 	states         *flusher
 
@@ -95,10 +93,10 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err = s.disk.checkStart(); err != nil {
 		return err
 	}
-	if s.logDB, err = openBadger(filepath.Join(s.cfg.Dir, "log"), s.log); err != nil {
+	if s.logDB, err = openDatabase(databaseOptions(filepath.Join(s.cfg.Dir, "log"), s.log)); err != nil {
 		return err
 	}
-	if s.stateDB, err = openBadger(filepath.Join(s.cfg.Dir, "state"), s.log); err != nil {
+	if s.stateDB, err = openDatabase(databaseOptions(filepath.Join(s.cfg.Dir, "state"), s.log)); err != nil {
 		return err
 	}
 	m := newMetrics(s.cfg.Registerer, s.disk)
@@ -151,26 +149,6 @@ func (s *Store) groups() []crier.PartitionID {
 		ps[i] = crier.PartitionID(i)
 	}
 	return ps
-}
-
-// openBadger opens one database with synced writes.
-func openBadger(dir string, log *slog.Logger) (*badger.DB, error) {
-	o := badger.DefaultOptions(dir).
-		WithSyncWrites(true).
-		WithCompression(options.None).
-		WithDetectConflicts(false).
-		WithMetricsEnabled(false).
-		WithMemTableSize(memTable).
-		WithNumMemtables(3).
-		WithValueLogFileSize(16 << 20). // values stay in the LSM tree; the file is allocated all the same
-		WithBlockCacheSize(0).          // blocks are not compressed: the page cache has them
-		WithNumCompactors(2).
-		WithLogger(badgerLogger{log})
-	db, err := badger.Open(o)
-	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", dir, err)
-	}
-	return db, nil
 }
 
 // NodeID returns the stable id of this node, made with the data directory.
@@ -251,7 +229,7 @@ func (s *Store) Close() error {
 		if s.states != nil {
 			s.states.stop()
 		}
-		for _, db := range []*badger.DB{s.logDB, s.stateDB} {
+		for _, db := range []*database{s.logDB, s.stateDB} {
 			if db != nil {
 				s.closeErr = errors.Join(s.closeErr, db.Close())
 			}

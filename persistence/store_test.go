@@ -141,8 +141,8 @@ func snapshot(t testing.TB, s *Store, p crier.PartitionID) []byte {
 	if err := b.waitStored(b.meta.GetIndex()); err != nil {
 		t.Fatal(err)
 	}
-	txn := s.stateDB.NewTransaction(false)
-	defer txn.Discard()
+	txn, end := s.stateDB.snapshot()
+	defer end()
 	var out bytes.Buffer
 	if err := b.stream(txn, &out); err != nil {
 		t.Fatal(err)

@@ -80,19 +80,24 @@ func (y *System) reload() error {
 	return err
 }
 
+// errPartition is the result of a command of a partition.
+var errPartition = crier.Errorf(crier.CodeInternal, "a command of a partition came to the system group")
+
+func (y *System) change([]crier.AccountChanges) any { return errPartition }
+
 // apply is one command. The caller holds mu.
 func (y *System) apply(cmd *logv1.Command) any {
 	switch c := cmd.GetBody().(type) {
 	case *logv1.Command_PutApp:
-		return y.once(cmd.GetId(), func() error { return y.putApp(c.PutApp) })
+		return y.once(wire.ToCommandID(cmd.GetId()), func() error { return y.putApp(c.PutApp) })
 	case *logv1.Command_SetAttrNames:
-		return y.once(cmd.GetId(), func() error { return y.setAttrNames(c.SetAttrNames) })
+		return y.once(wire.ToCommandID(cmd.GetId()), func() error { return y.setAttrNames(c.SetAttrNames) })
 	case *logv1.Command_PutNode:
 		return y.putNode(c.PutNode)
 	case *logv1.Command_Restore:
 		return y.restore(c.Restore)
 	default:
-		return crier.Errorf(crier.CodeInternal, "a command of a partition came to the system group")
+		return errPartition
 	}
 }
 
@@ -255,6 +260,6 @@ func (r *SystemReplica) SetAttrNames(ctx context.Context, id crier.CommandID, ap
 
 func (r *SystemReplica) propose(ctx context.Context, id crier.CommandID, cmd *logv1.Command) error {
 	cmd.Id = wire.FromCommandID(id)
-	_, err := propose(ctx, r.y.store, r.log, cmd)
+	_, err := propose(ctx, r.y.store, r.log, stamp(cmd))
 	return err
 }
