@@ -97,7 +97,7 @@ func TestExplain(t *testing.T) {
 	if e := explain("both"); e.Known || e.Connected != nil {
 		t.Errorf("a day after its end: %+v", e)
 	}
-	if keys, err := r.m.under(r.m.keys.kind(kindPlaces)); err != nil || len(keys) != 0 {
+	if keys, err := r.keysOf(kindPlaces); err != nil || len(keys) != 0 {
 		t.Errorf("left: %q, %v", keys, err)
 	}
 }

@@ -54,7 +54,7 @@ func TestSendings(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if keys, err := r.m.under(r.m.keys.kind(kindSendings)); err != nil || len(keys) != 0 {
+	if keys, err := r.keysOf(kindSendings); err != nil || len(keys) != 0 {
 		t.Errorf("left: %q, %v", keys, err)
 	}
 }
@@ -102,7 +102,7 @@ func TestSendingsAreBounded(t *testing.T) {
 	if !missing() {
 		t.Error("over the bound nothing is missing")
 	}
-	keys, err := r.m.under(r.m.keys.kind(kindSendings))
+	keys, err := r.keysOf(kindSendings)
 	if err != nil || len(keys) != 2 {
 		t.Errorf("%d records, %v", len(keys), err)
 	}

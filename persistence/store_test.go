@@ -134,6 +134,13 @@ func mailbox(t testing.TB, r *Replica, user crier.UserID, after uint64) (seqs []
 	return seqs
 }
 
+// keysOf returns the keys of a kind, beside the flusher.
+func (r *Replica) keysOf(kind byte) ([][]byte, error) {
+	r.m.mu.RLock()
+	defer r.m.mu.RUnlock()
+	return r.m.under(r.m.keys.kind(kind))
+}
+
 // snapshot returns the stream of a group.
 func snapshot(t testing.TB, s *Store, p crier.PartitionID) []byte {
 	t.Helper()
