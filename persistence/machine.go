@@ -16,7 +16,7 @@ import (
 	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
 )
 
-// recentMost is how many accounts a partition keeps in memory, as their records, about 16 MB for 64 partitions. A call that changes accounts
+// recentMost is how many accounts a partition keeps in memory, as their records: 16 MB for 64 partitions and records of 100 bytes. A call that changes accounts
 // reads each twice, when they are checked and when the log applies it, a moment apart; and who was changed is often changed again. To find a
 // record in Badger costs more than all else that a change does to the state.
 const recentMost = 1024
