@@ -67,9 +67,15 @@ func TestPartitionsThatHaveLostMostReplicas(t *testing.T) {
 	if plan := c.plan(0, nil); len(plan.Lost) > 0 {
 		t.Errorf("with all nodes there: %+v", plan)
 	}
-	s, err := c.status()
-	if err != nil {
-		t.Fatal(err)
+	var s *crier.ClusterStatus
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // one without a leader, for a moment, tells of no replicas
+		var err error
+		if s, err = c.status(); err == nil && !slices.ContainsFunc(s.Partitions, func(p crier.PartitionStatus) bool { return len(p.Replicas) < 3 }) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v, %v", s, err)
+		}
 	}
 	keeps := func(p crier.PartitionStatus, node int) bool {
 		return slices.ContainsFunc(p.Replicas, func(r crier.ReplicaStatus) bool { return r.Node == fmt.Sprint("node-", node) })
