@@ -11,7 +11,7 @@ func encodeLive(b *actorv1.Body, msg any) error {
 	switch m := msg.(type) {
 	case attachSession:
 		b.Kind = &actorv1.Body_AttachSession{AttachSession: &actorv1.AttachSession{
-			Login: wire.FromLogin(&m.login), Session: fromPID(m.session), Cursor: m.cursor, Unacked: m.unacked,
+			Login: wire.FromLogin(&m.login), Session: fromPID(m.session), Cursor: m.cursor, Unacked: m.unacked, Again: m.again,
 		}}
 	case *crier.Delivery:
 		if m == nil {
@@ -24,6 +24,8 @@ func encodeLive(b *actorv1.Body, msg any) error {
 		b.Kind = &actorv1.Body_MoveSession{MoveSession: &actorv1.MoveSession{
 			Session: string(m.session), Background: m.background, Unread: int64(m.unread),
 		}}
+	case confirmSession:
+		b.Kind = &actorv1.Body_ConfirmSession{ConfirmSession: &actorv1.ConfirmSession{Session: string(m.session)}}
 	case detachSession:
 		b.Kind = &actorv1.Body_DetachSession{DetachSession: &actorv1.DetachSession{Session: string(m.session)}}
 	case closeSession:
@@ -41,7 +43,7 @@ func decodeLive(b *actorv1.Body) (any, error) {
 			return nil, errIncomplete
 		}
 		session, err := toPID(m.GetSession())
-		return attachSession{wire.ToLogin(m.GetLogin()), session, m.GetCursor(), m.GetUnacked()}, err
+		return attachSession{wire.ToLogin(m.GetLogin()), session, m.GetCursor(), m.GetUnacked(), m.GetAgain()}, err
 	case *actorv1.Body_Delivery:
 		return wire.ToDelivery(k.Delivery), nil
 	case *actorv1.Body_Acknowledge:
@@ -50,6 +52,8 @@ func decodeLive(b *actorv1.Body) (any, error) {
 	case *actorv1.Body_MoveSession:
 		m := k.MoveSession
 		return moveSession{crier.SessionID(m.GetSession()), m.GetBackground(), int(m.GetUnread())}, nil
+	case *actorv1.Body_ConfirmSession:
+		return confirmSession{crier.SessionID(k.ConfirmSession.GetSession())}, nil
 	case *actorv1.Body_DetachSession:
 		return detachSession{crier.SessionID(k.DetachSession.GetSession())}, nil
 	case *actorv1.Body_CloseSession:

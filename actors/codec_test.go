@@ -56,6 +56,7 @@ var crossingMessages = []any{
 	(*crier.Delivery)(nil),
 	acknowledge{},
 	moveSession{},
+	confirmSession{},
 	detachSession{},
 	closeSession{},
 }

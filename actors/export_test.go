@@ -19,3 +19,20 @@ func StartCampaign(c *crier.Campaign) any { return startCampaign{c} }
 func Gone(app crier.AppID, user crier.UserID, pid *actor.PID, ordinal uint32) any {
 	return sessionsChanged{user: userKey{app, user}, pid: pid, ordinal: ordinal}
 }
+
+// Attach returns the request of a session to be let in, of one that logs in or that was there before.
+func Attach(login crier.Login, session *actor.PID, again bool) any {
+	return attachSession{login: login, session: session, again: again}
+}
+
+// Confirm returns what a session tells the user actor that has let it in.
+func Confirm(session crier.SessionID) any { return confirmSession{session} }
+
+// UserOf returns the user actor that has let a session in.
+func UserOf(answer any) *actor.PID { return answer.(attached).user }
+
+// CloseReasonOf returns why a session is told to end.
+func CloseReasonOf(msg any) (reason crier.CloseReason, ok bool) {
+	m, ok := msg.(closeSession)
+	return m.reason, ok
+}

@@ -66,6 +66,7 @@ type (
 		session *actor.PID
 		cursor  uint64   // the last campaign that the connection was sent
 		unacked []uint64 // kept messages that it was sent and has not acknowledged, ascending
+		again   bool     // the connection was in use before: this is no login
 	}
 )
 
@@ -146,8 +147,10 @@ type (
 		background bool
 		unread     int
 	}
-	detachSession struct{ session crier.SessionID }
-	closeSession  struct{ reason crier.CloseReason }
+	// confirmSession says that the connection is in use.
+	confirmSession struct{ session crier.SessionID }
+	detachSession  struct{ session crier.SessionID }
+	closeSession   struct{ reason crier.CloseReason }
 )
 
 // userKey names an account within a partition.

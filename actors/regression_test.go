@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/actors"
 	"github.com/crier-im/crier/actors/actorstest"
@@ -223,4 +225,54 @@ func move(t testing.TB, n *actorstest.Node, p crier.PartitionID) {
 		t.Fatal("partition "+strconv.Itoa(int(p)), err)
 	}
 	n.Start(p)
+}
+
+// A login that had failed, since it could not reach the account's node, came there late and displaced the one that had been made in its place.
+// The receiver was told that it had logged in elsewhere, and did not come back.
+func TestALoginThatComesLateDisplacesNobody(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.Android)
+	gone := actor.NewPID(n.PID(crier.KindPartition, "0").Address, "a session that has ended")
+	late := crier.Login{App: appID, User: "a", Platform: crier.Android, Session: "late", SigTime: time.Now()}
+	if _, err := n.Request(t.Context(), crier.KindUser, crier.UserIdentity(appID, "a"), actors.Attach(late, gone, false)); err != nil {
+		t.Fatal(err)
+	}
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "the message", func() bool { return len(d.Seqs()) == 1 })
+	if reason := d.Reason(); reason != "" {
+		t.Errorf("the session was closed: %s", reason)
+	}
+	eventually(t, "the late one is gone", func() bool { return len(presence(t, n, "a").Sessions) == 1 })
+}
+
+// A session that had lost its user actor attached again, and displaced a login that had been made meanwhile.
+func TestASessionThatAttachesAgainDoesNotDisplaceALaterLogin(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.Android)
+	eventually(t, "it is there", func() bool { return presence(t, n, "a").State == crier.Online })
+	reasons := make(chan crier.CloseReason, 1)
+	old := n.Root().Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
+		if reason, ok := actors.CloseReasonOf(ctx.Message()); ok {
+			reasons <- reason
+		}
+	}))
+	login := crier.Login{App: appID, User: "a", Platform: crier.Android, Session: "old", SigTime: time.Now()}
+	answer, err := n.Request(t.Context(), crier.KindUser, crier.UserIdentity(appID, "a"), actors.Attach(login, old, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Root().Send(actors.UserOf(answer), actors.Confirm("old"))
+	select {
+	case reason := <-reasons:
+		if reason != crier.CloseReplaced {
+			t.Errorf("the old session is closed: %s", reason)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the old session is not closed")
+	}
+	if reason := d.Reason(); reason != "" {
+		t.Errorf("the later login is closed: %s", reason)
+	}
 }

@@ -111,12 +111,19 @@ func (s *session) Receive(ctx actor.Context) {
 }
 
 func (s *session) onBegin(ctx actor.Context, user *actor.PID) {
-	s.begun, s.user = true, user
-	ctx.Watch(user)
+	s.begun = true
+	s.enter(ctx, user)
 	for _, d := range s.held {
 		s.onDelivery(d)
 	}
 	s.held = nil
+}
+
+// enter takes a user actor that has let the session in, and tells it that somebody is there: this may come long after the session had asked.
+func (s *session) enter(ctx actor.Context, user *actor.PID) {
+	s.user = user
+	ctx.Watch(user)
+	ctx.Send(user, confirmSession{s.login.Session})
 }
 
 // onDelivery hands a message to the connection, which has its own bounded queue.
@@ -230,7 +237,7 @@ func (s *session) onUserGone(ctx actor.Context, who *actor.PID) {
 	self, root := ctx.Self(), ctx.ActorSystem().Root
 	c, cancel := context.WithTimeout(context.Background(), reattachWithin)
 	s.cancel = cancel
-	m := attachSession{s.login, self, s.cursor, slices.Clone(s.unacked)}
+	m := attachSession{s.login, self, s.cursor, slices.Clone(s.unacked), true}
 	go func() { // ends with c
 		defer cancel()
 		select {
@@ -254,8 +261,7 @@ func (s *session) onReattached(ctx actor.Context, m reattached) {
 		s.conn.Close(crier.CloseMoved)
 		s.onClosed(ctx)
 	default:
-		s.user = m.user
-		ctx.Watch(m.user)
+		s.enter(ctx, m.user)
 		if s.state != nil {
 			ctx.Send(m.user, *s.state)
 		}

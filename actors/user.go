@@ -57,6 +57,8 @@ type userSession struct {
 	unacked []uint64
 	// mailboxTo is the last campaign that came from the mailbox: what is acknowledged up to it came later than live.
 	mailboxTo uint64
+	// confirmed: its connection is in use. Who has asked to be let in may be gone long since, or never learn that it was.
+	confirmed bool
 	// caughtUp: the mailbox has nothing over cursor; new kept messages are sent as they come.
 	caughtUp bool
 	// waiting are messages for online accounts that came before the session had caught up, ascending.
@@ -105,6 +107,8 @@ func (u *user) Receive(ctx actor.Context) {
 		u.onAcknowledge(ctx, m)
 	case moveSession:
 		u.onMove(ctx, m)
+	case confirmSession:
+		u.onConfirm(ctx, m)
 	case detachSession:
 		u.onSessionGone(ctx, func(s *userSession) bool { return s.login.Session == m.session })
 	case endSessions:
@@ -167,10 +171,9 @@ func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, acco
 		return
 	}
 	u.ordinal = account.Ordinal
-	u.evict(ctx, app, &m.login)
 	ctx.CancelReceiveTimeout()
 	s := &userSession{login: &m.login, pid: m.session, since: time.Now(), cursor: m.cursor, unacked: m.unacked}
-	u.sessions = append(u.sessions, s)
+	u.add(s, m.again)
 	ctx.Watch(m.session)
 	u.tellPartition(ctx)
 	ctx.Send(sender, attached{ctx.Self()})
@@ -193,31 +196,59 @@ func (u *user) see(d *crier.Device) {
 	})
 }
 
-// evict closes the sessions that the app's policy does not allow beside a new
-// one. A session that attaches again takes its own place.
-func (u *user) evict(ctx actor.Context, app *crier.App, login *crier.Login) {
-	gone := func(s *userSession) bool {
-		if s.login.Session == login.Session {
-			return true
-		}
-		switch app.Sessions {
-		case crier.OnePerAccount:
-		case crier.ManySessions:
-			return false
-		default:
-			if s.login.Platform != login.Platform {
-				return false
-			}
-		}
-		ctx.Send(s.pid, closeSession{crier.CloseReplaced})
-		return true
+// add puts a session behind those that came before it. One that attaches again was there before others logged in, for all that this actor knows. If it
+// is there already, since its request came twice, it takes its own place.
+func (u *user) add(s *userSession, again bool) {
+	same := func(other *userSession) bool { return other.login.Session == s.login.Session }
+	if i := slices.IndexFunc(u.sessions, same); i >= 0 {
+		s.confirmed = u.sessions[i].confirmed
+		u.sessions[i] = s
+		return
 	}
-	u.sessions = slices.DeleteFunc(u.sessions, gone)
-	if most := app.Limits.SessionsPerUser; most > 0 && len(u.sessions) >= most {
-		for _, s := range u.sessions[:len(u.sessions)-most+1] {
-			ctx.Send(s.pid, closeSession{crier.CloseReplaced})
+	if again {
+		u.sessions = slices.Insert(u.sessions, 0, s)
+	} else {
+		u.sessions = append(u.sessions, s)
+	}
+}
+
+// onConfirm closes the sessions that the app's policy does not allow beside a later one that is in use.
+func (u *user) onConfirm(ctx actor.Context, m confirmSession) {
+	s, app := u.find(m.session), u.System.App(u.key.app)
+	if s == nil || app == nil {
+		return
+	}
+	s.confirmed = true
+	replaced := make(map[*userSession]bool)
+	for i, earlier := range u.sessions {
+		replaced[earlier] = slices.ContainsFunc(u.sessions[i+1:], func(later *userSession) bool { return later.confirmed && !beside(app, earlier, later) })
+	}
+	newest := 0 // of those up to this one
+	for _, earlier := range slices.Backward(u.sessions[:slices.Index(u.sessions, s)+1]) {
+		if replaced[earlier] {
+			continue
 		}
-		u.sessions = slices.Delete(u.sessions, 0, len(u.sessions)-most+1)
+		if newest++; app.Limits.SessionsPerUser > 0 && newest > app.Limits.SessionsPerUser {
+			replaced[earlier] = true
+		}
+	}
+	for _, gone := range u.sessions {
+		if replaced[gone] {
+			ctx.Send(gone.pid, closeSession{crier.CloseReplaced})
+		}
+	}
+	u.onSessionGone(ctx, func(s *userSession) bool { return replaced[s] })
+}
+
+// beside reports whether the app's policy allows two sessions of one account at a time.
+func beside(app *crier.App, a, b *userSession) bool {
+	switch app.Sessions {
+	case crier.OnePerAccount:
+		return false
+	case crier.ManySessions:
+		return true
+	default:
+		return a.login.Platform != b.login.Platform
 	}
 }
 

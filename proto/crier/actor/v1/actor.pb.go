@@ -114,6 +114,7 @@ type Body struct {
 	//	*Body_MoveSession
 	//	*Body_DetachSession
 	//	*Body_CloseSession
+	//	*Body_ConfirmSession
 	Kind          isBody_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -471,6 +472,15 @@ func (x *Body) GetCloseSession() *CloseSession {
 	return nil
 }
 
+func (x *Body) GetConfirmSession() *ConfirmSession {
+	if x != nil {
+		if x, ok := x.Kind.(*Body_ConfirmSession); ok {
+			return x.ConfirmSession
+		}
+	}
+	return nil
+}
+
 type isBody_Kind interface {
 	isBody_Kind()
 }
@@ -650,6 +660,11 @@ type Body_CloseSession struct {
 	CloseSession *CloseSession `protobuf:"bytes,68,opt,name=close_session,json=closeSession,proto3,oneof"`
 }
 
+type Body_ConfirmSession struct {
+	// A session is in use.
+	ConfirmSession *ConfirmSession `protobuf:"bytes,69,opt,name=confirm_session,json=confirmSession,proto3,oneof"`
+}
+
 func (*Body_ChangeAccounts) isBody_Kind() {}
 
 func (*Body_CheckChanges) isBody_Kind() {}
@@ -719,6 +734,8 @@ func (*Body_MoveSession) isBody_Kind() {}
 func (*Body_DetachSession) isBody_Kind() {}
 
 func (*Body_CloseSession) isBody_Kind() {}
+
+func (*Body_ConfirmSession) isBody_Kind() {}
 
 // Pid names an actor.
 type Pid struct {
@@ -1573,7 +1590,9 @@ type AttachSession struct {
 	// The last campaign that the connection was sent.
 	Cursor uint64 `protobuf:"varint,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// Kept messages that it was sent and has not acknowledged, ascending.
-	Unacked       []uint64 `protobuf:"varint,4,rep,packed,name=unacked,proto3" json:"unacked,omitempty"`
+	Unacked []uint64 `protobuf:"varint,4,rep,packed,name=unacked,proto3" json:"unacked,omitempty"`
+	// The connection was in use before: this is no login.
+	Again         bool `protobuf:"varint,5,opt,name=again,proto3" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1634,6 +1653,13 @@ func (x *AttachSession) GetUnacked() []uint64 {
 		return x.Unacked
 	}
 	return nil
+}
+
+func (x *AttachSession) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
 }
 
 // CreateApp adds an app. The answer is Done.
@@ -2738,6 +2764,52 @@ func (x *DetachSession) GetSession() string {
 	return ""
 }
 
+// ConfirmSession says that the connection of a session that was let in is in use: those that may not be beside it are to end.
+type ConfirmSession struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session.
+	Session       string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmSession) Reset() {
+	*x = ConfirmSession{}
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmSession) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmSession) ProtoMessage() {}
+
+func (x *ConfirmSession) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmSession.ProtoReflect.Descriptor instead.
+func (*ConfirmSession) Descriptor() ([]byte, []int) {
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ConfirmSession) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
 // CloseSession says that a session is to end.
 type CloseSession struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2749,7 +2821,7 @@ type CloseSession struct {
 
 func (x *CloseSession) Reset() {
 	*x = CloseSession{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[40]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2761,7 +2833,7 @@ func (x *CloseSession) String() string {
 func (*CloseSession) ProtoMessage() {}
 
 func (x *CloseSession) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[40]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +2846,7 @@ func (x *CloseSession) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseSession.ProtoReflect.Descriptor instead.
 func (*CloseSession) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{40}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CloseSession) GetReason() string {
@@ -2790,7 +2862,7 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\n" +
 	"\x1acrier/actor/v1/actor.proto\x12\x0ecrier.actor.v1\x1a\x1bcrier/types/v1/funnel.proto\x1a\x1ccrier/types/v1/session.proto\x1a\x1acrier/types/v1/types.proto\"\x1c\n" +
 	"\x06Packet\x12\x12\n" +
-	"\x04body\x18\x01 \x01(\fR\x04body\"\xf2\x10\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\"\xbd\x11\n" +
 	"\x04Body\x12I\n" +
 	"\x0fchange_accounts\x18\x01 \x01(\v2\x1e.crier.actor.v1.ChangeAccountsH\x00R\x0echangeAccounts\x12C\n" +
 	"\rcheck_changes\x18\x02 \x01(\v2\x1c.crier.actor.v1.CheckChangesH\x00R\fcheckChanges\x12C\n" +
@@ -2832,7 +2904,8 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\vacknowledge\x18A \x01(\v2\x1b.crier.actor.v1.AcknowledgeH\x00R\vacknowledge\x12@\n" +
 	"\fmove_session\x18B \x01(\v2\x1b.crier.actor.v1.MoveSessionH\x00R\vmoveSession\x12F\n" +
 	"\x0edetach_session\x18C \x01(\v2\x1d.crier.actor.v1.DetachSessionH\x00R\rdetachSession\x12C\n" +
-	"\rclose_session\x18D \x01(\v2\x1c.crier.actor.v1.CloseSessionH\x00R\fcloseSessionB\x06\n" +
+	"\rclose_session\x18D \x01(\v2\x1c.crier.actor.v1.CloseSessionH\x00R\fcloseSession\x12I\n" +
+	"\x0fconfirm_session\x18E \x01(\v2\x1e.crier.actor.v1.ConfirmSessionH\x00R\x0econfirmSessionB\x06\n" +
 	"\x04kind\"N\n" +
 	"\x03Pid\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x0e\n" +
@@ -2884,12 +2957,13 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"AcceptPush\x12,\n" +
 	"\x04push\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\x04push\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tR\trequestId\"\x9d\x01\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"\xb3\x01\n" +
 	"\rAttachSession\x12+\n" +
 	"\x05login\x18\x01 \x01(\v2\x15.crier.types.v1.LoginR\x05login\x12-\n" +
 	"\asession\x18\x02 \x01(\v2\x13.crier.actor.v1.PidR\asession\x12\x16\n" +
 	"\x06cursor\x18\x03 \x01(\x04R\x06cursor\x12\x18\n" +
-	"\aunacked\x18\x04 \x03(\x04R\aunacked\"H\n" +
+	"\aunacked\x18\x04 \x03(\x04R\aunacked\x12\x14\n" +
+	"\x05again\x18\x05 \x01(\bR\x05again\"H\n" +
 	"\tCreateApp\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\fR\x03app\x12)\n" +
 	"\x02id\x18\x02 \x01(\v2\x19.crier.types.v1.CommandIDR\x02id\"H\n" +
@@ -2951,6 +3025,8 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"background\x12\x16\n" +
 	"\x06unread\x18\x03 \x01(\x12R\x06unread\")\n" +
 	"\rDetachSession\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\"*\n" +
+	"\x0eConfirmSession\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\"&\n" +
 	"\fCloseSession\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reasonB8Z6github.com/crier-im/crier/proto/crier/actor/v1;actorv1b\x06proto3"
@@ -2967,7 +3043,7 @@ func file_crier_actor_v1_actor_proto_rawDescGZIP() []byte {
 	return file_crier_actor_v1_actor_proto_rawDescData
 }
 
-var file_crier_actor_v1_actor_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_crier_actor_v1_actor_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_crier_actor_v1_actor_proto_goTypes = []any{
 	(*Packet)(nil),         // 0: crier.actor.v1.Packet
 	(*Body)(nil),           // 1: crier.actor.v1.Body
@@ -3009,18 +3085,19 @@ var file_crier_actor_v1_actor_proto_goTypes = []any{
 	(*Acknowledge)(nil),    // 37: crier.actor.v1.Acknowledge
 	(*MoveSession)(nil),    // 38: crier.actor.v1.MoveSession
 	(*DetachSession)(nil),  // 39: crier.actor.v1.DetachSession
-	(*CloseSession)(nil),   // 40: crier.actor.v1.CloseSession
-	nil,                    // 41: crier.actor.v1.SetAttrNames.NamesEntry
-	(*v1.Delivery)(nil),    // 42: crier.types.v1.Delivery
-	(*v1.Change)(nil),      // 43: crier.types.v1.Change
-	(*v1.CommandID)(nil),   // 44: crier.types.v1.CommandID
-	(*v1.Campaign)(nil),    // 45: crier.types.v1.Campaign
-	(*v1.Login)(nil),       // 46: crier.types.v1.Login
-	(*v1.Account)(nil),     // 47: crier.types.v1.Account
-	(*v1.Presence)(nil),    // 48: crier.types.v1.Presence
-	(*v1.Report)(nil),      // 49: crier.types.v1.Report
-	(*v1.Funnel)(nil),      // 50: crier.types.v1.Funnel
-	(*v1.Explanation)(nil), // 51: crier.types.v1.Explanation
+	(*ConfirmSession)(nil), // 40: crier.actor.v1.ConfirmSession
+	(*CloseSession)(nil),   // 41: crier.actor.v1.CloseSession
+	nil,                    // 42: crier.actor.v1.SetAttrNames.NamesEntry
+	(*v1.Delivery)(nil),    // 43: crier.types.v1.Delivery
+	(*v1.Change)(nil),      // 44: crier.types.v1.Change
+	(*v1.CommandID)(nil),   // 45: crier.types.v1.CommandID
+	(*v1.Campaign)(nil),    // 46: crier.types.v1.Campaign
+	(*v1.Login)(nil),       // 47: crier.types.v1.Login
+	(*v1.Account)(nil),     // 48: crier.types.v1.Account
+	(*v1.Presence)(nil),    // 49: crier.types.v1.Presence
+	(*v1.Report)(nil),      // 50: crier.types.v1.Report
+	(*v1.Funnel)(nil),      // 51: crier.types.v1.Funnel
+	(*v1.Explanation)(nil), // 52: crier.types.v1.Explanation
 }
 var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	6,  // 0: crier.actor.v1.Body.change_accounts:type_name -> crier.actor.v1.ChangeAccounts
@@ -3053,43 +3130,44 @@ var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	34, // 27: crier.actor.v1.Body.started:type_name -> crier.actor.v1.Started
 	35, // 28: crier.actor.v1.Body.attached:type_name -> crier.actor.v1.Attached
 	36, // 29: crier.actor.v1.Body.repeated:type_name -> crier.actor.v1.Repeated
-	42, // 30: crier.actor.v1.Body.delivery:type_name -> crier.types.v1.Delivery
+	43, // 30: crier.actor.v1.Body.delivery:type_name -> crier.types.v1.Delivery
 	37, // 31: crier.actor.v1.Body.acknowledge:type_name -> crier.actor.v1.Acknowledge
 	38, // 32: crier.actor.v1.Body.move_session:type_name -> crier.actor.v1.MoveSession
 	39, // 33: crier.actor.v1.Body.detach_session:type_name -> crier.actor.v1.DetachSession
-	40, // 34: crier.actor.v1.Body.close_session:type_name -> crier.actor.v1.CloseSession
-	3,  // 35: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
-	43, // 36: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
-	44, // 37: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
-	5,  // 38: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
-	5,  // 39: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
-	45, // 40: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
-	45, // 41: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	45, // 42: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
-	46, // 43: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
-	2,  // 44: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
-	44, // 45: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
-	44, // 46: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
-	41, // 47: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
-	44, // 48: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
-	4,  // 49: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
-	25, // 50: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
-	3,  // 51: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
-	27, // 52: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
-	47, // 53: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
-	48, // 54: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
-	49, // 55: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
-	50, // 56: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
-	45, // 57: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
-	51, // 58: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
-	2,  // 59: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
-	45, // 60: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
-	3,  // 61: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	41, // 34: crier.actor.v1.Body.close_session:type_name -> crier.actor.v1.CloseSession
+	40, // 35: crier.actor.v1.Body.confirm_session:type_name -> crier.actor.v1.ConfirmSession
+	3,  // 36: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
+	44, // 37: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
+	45, // 38: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
+	5,  // 39: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
+	5,  // 40: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
+	46, // 41: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
+	46, // 42: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	46, // 43: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
+	47, // 44: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
+	2,  // 45: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
+	45, // 46: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
+	45, // 47: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
+	42, // 48: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
+	45, // 49: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
+	4,  // 50: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
+	25, // 51: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
+	3,  // 52: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
+	27, // 53: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
+	48, // 54: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
+	49, // 55: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
+	50, // 56: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
+	51, // 57: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
+	46, // 58: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
+	52, // 59: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
+	2,  // 60: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
+	46, // 61: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
+	3,  // 62: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_crier_actor_v1_actor_proto_init() }
@@ -3133,6 +3211,7 @@ func file_crier_actor_v1_actor_proto_init() {
 		(*Body_MoveSession)(nil),
 		(*Body_DetachSession)(nil),
 		(*Body_CloseSession)(nil),
+		(*Body_ConfirmSession)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3140,7 +3219,7 @@ func file_crier_actor_v1_actor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_actor_v1_actor_proto_rawDesc), len(file_crier_actor_v1_actor_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
