@@ -3,6 +3,7 @@ TOOL := go tool -modfile=tools/go.mod
 FUZZTIME ?= 5s
 DURATION ?= 10m
 SEED ?= 0
+NODES ?= 3
 RACE := . ./actors/... ./client/... ./cluster/... ./http/... ./internal/... ./persistence/... ./usersig/... ./vendors/...
 
 .DEFAULT_GOAL := help
@@ -29,8 +30,8 @@ test: ## run every test
 race: ## run the tests of what is concurrent with the race detector
 	go test -race -timeout 20m $(RACE)
 
-chaos: ## kill and stop nodes for DURATION, as SEED has it (0: any), and check that accounts are linearizable
-	go test ./test/cluster -run TestAccountsAreLinearizable -count 1 -v -timeout 0 -chaos-duration $(DURATION) -chaos-seed $(SEED)
+chaos: ## break NODES nodes, their disks and network for DURATION, as SEED has it (0: any), and check what Crier promises
+	go test ./test/cluster -run TestChaos -count 1 -v -timeout 0 -chaos-duration $(DURATION) -chaos-seed $(SEED) -chaos-nodes $(NODES)
 
 lint: ## check formatting and style
 	$(TOOL) golangci-lint run --timeout 20m ./...

@@ -4,12 +4,12 @@
 package cluster_test
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -34,6 +34,7 @@ const (
 	perNode  = 5 // receivers that are connected to each node
 	writers  = 4
 	patience = time.Minute
+	logTail  = 20_000 // bytes of a node's log that are shown after a failure
 	token    = "the token of the operator"
 	appID    = crier.AppID(1400000001)
 )
@@ -41,20 +42,36 @@ const (
 // node is one process: one data directory, the same addresses, many lives.
 type node struct {
 	t       *testing.T
+	place   place
 	args    []string
 	bin     string
 	dir     string
-	address string
-	log     bytes.Buffer // of all lives
+	log     string // file with what it printed, of all lives
 	process *exec.Cmd
+	ended   chan struct{} // closed when the process has ended
 	alive   atomic.Bool
+	calm    int // goroutines of this life, after its first round; 0: not known yet
 }
 
-func freeAddresses(t *testing.T, n int) []string {
+// place is where a node runs.
+type place struct {
+	gossip, http, raft, actors string                // host:port
+	start                      func(*exec.Cmd) error // nil: on this machine
+}
+
+// asker asks nodes how they are. One that hangs is asked again.
+var asker = &http.Client{Timeout: 5 * time.Second}
+
+// onLoopback returns n places on this machine.
+func onLoopback(t *testing.T, n int) []place {
 	t.Helper()
-	all, err := freeport.Addresses(n)
+	at, err := freeport.Addresses(4 * n)
 	if err != nil {
 		t.Fatal(err)
+	}
+	var all []place
+	for a := range slices.Chunk(at, 4) {
+		all = append(all, place{gossip: a[0], http: a[1], raft: a[2], actors: a[3]})
 	}
 	return all
 }
@@ -62,28 +79,71 @@ func freeAddresses(t *testing.T, n int) []string {
 // launch starts the process.
 func (n *node) launch() {
 	n.t.Helper()
-	n.process = exec.Command(n.bin, n.args...)
-	n.process.Stdout, n.process.Stderr = &n.log, &n.log
-	if err := n.process.Start(); err != nil {
+	log, err := os.OpenFile(n.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
 		n.t.Fatal(err)
+	}
+	defer log.Close() // the process has its own
+	process, ended := exec.Command(n.bin, n.args...), make(chan struct{})
+	process.Stdout, process.Stderr = log, log
+	start := process.Start
+	if n.place.start != nil {
+		start = func() error { return n.place.start(process) }
+	}
+	if err := start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.process, n.ended, n.calm = process, ended, 0
+	go func() {
+		_ = process.Wait() // its state says how it ended
+		close(ended)
+	}()
+}
+
+// hasEnded reports whether no process runs.
+func (n *node) hasEnded() bool {
+	if n.process == nil {
+		return true
+	}
+	select {
+	case <-n.ended:
+		return true
+	default:
+		return false
 	}
 }
 
 // waitReady waits until the node serves and knows a leader of every partition.
 func (n *node) waitReady() {
 	n.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		resp, err := http.Get("http://" + n.address + "/readyz")
+	if err := n.ready(); err != nil {
+		n.t.Fatalf("%v: see %s", err, n.log)
+	}
+}
+
+// errEnded is why a node does not become ready.
+var errEnded = errors.New("the process has ended")
+
+// ready is waitReady with the error that it has.
+func (n *node) ready() error {
+	var last string
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline) && !n.hasEnded(); time.Sleep(20 * time.Millisecond) {
+		resp, err := asker.Get("http://" + n.place.http + "/readyz")
 		if err != nil {
+			last = err.Error()
 			continue
 		}
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // what has come says enough
 		_ = resp.Body.Close()
-		if resp.StatusCode == http.StatusOK {
+		if last = resp.Status + " " + string(text); resp.StatusCode == http.StatusOK {
 			n.alive.Store(true)
-			return
+			return nil
 		}
 	}
-	n.t.Fatalf("not ready within %v", patience)
+	if n.hasEnded() {
+		return errEnded
+	}
+	return fmt.Errorf("not ready within %v: %s", patience, last)
 }
 
 // kill is kill -9.
@@ -95,21 +155,41 @@ func (n *node) kill() {
 	if err := n.process.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		n.t.Error(err)
 	}
-	_ = n.process.Wait() // says that it was killed
+	<-n.ended
 	n.process = nil
 }
 
-// restart ends the process in an orderly way and starts it again, as an upgrade does.
-func (n *node) restart() {
+// waitExit waits until the process has ended by itself, and returns its exit code; -1: it had to be killed.
+func (n *node) waitExit() int {
+	n.t.Helper()
+	late := time.AfterFunc(2*patience, func() {
+		n.t.Error("the process has not ended")
+		_ = n.process.Process.Kill()
+	})
+	defer late.Stop()
+	<-n.ended
+	n.alive.Store(false)
+	code := n.process.ProcessState.ExitCode()
+	n.process = nil
+	return code
+}
+
+// stop ends the process in an orderly way, as an upgrade does.
+func (n *node) stop() {
 	n.t.Helper()
 	n.alive.Store(false) // who spreads the calls sends it no more
 	if err := n.process.Process.Signal(syscall.SIGTERM); err != nil {
 		n.t.Fatal(err)
 	}
-	hangs := time.AfterFunc(patience, func() { _ = n.process.Process.Kill() })
-	if err := n.process.Wait(); err != nil || !hangs.Stop() {
-		n.t.Errorf("the process did not end well: %v", err)
+	if code := n.waitExit(); code != 0 {
+		n.t.Errorf("the process ends with %d", code)
 	}
+}
+
+// restart ends the process in an orderly way and starts it again.
+func (n *node) restart() {
+	n.t.Helper()
+	n.stop()
 	n.launch()
 	n.waitReady()
 }
@@ -127,22 +207,24 @@ func (n *node) signal(sig syscall.Signal) {
 type cluster struct {
 	t          *testing.T
 	bin, certs string
+	logs       string
 	gossip     []string // addresses of the nodes that formed it
 	nodes      []*node
-	key        string
+	keys       map[crier.AppID]string // of apps, to make UserSigs with
+	timeline   timeline
 	front      string // where receivers connect; empty: each to a node of its own
 }
 
-// start starts three nodes, and makes the app.
+// start makes a cluster of three nodes on this machine.
 func start(t *testing.T, more ...string) *cluster {
 	t.Helper()
 	c := build(t)
-	c.form(nodes, more...)
-	c.createApp()
+	c.here(nodes, more...)
+	c.keys[appID] = c.createApp(appID)
 	return c
 }
 
-// build makes a cluster without nodes.
+// build makes the binary and what else the nodes have in common. At the end every process is killed; after a failure the logs stay.
 func build(t *testing.T) *cluster {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "crier")
@@ -156,48 +238,66 @@ func build(t *testing.T) *cluster {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	return &cluster{t: t, bin: bin, certs: certs}
+	logs, err := os.MkdirTemp("", "crier-cluster-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{t: t, bin: bin, certs: certs, logs: logs, keys: make(map[crier.AppID]string)}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			n.kill()
+		}
+		if !t.Failed() {
+			_ = os.RemoveAll(logs) // in the folder for what is temporary
+			return
+		}
+		for i, n := range c.nodes {
+			text, _ := os.ReadFile(n.log)
+			t.Logf("node %d printed at last:\n%s", i, text[max(0, len(text)-logTail):])
+		}
+		c.tell()
+	})
+	return c
 }
 
-// form starts n nodes that form the cluster.
-func (c *cluster) form(n int, more ...string) {
+// here starts n nodes on this machine that form the cluster.
+func (c *cluster) here(n int, more ...string) {
 	c.t.Helper()
-	at := freeAddresses(c.t, 4*n)
-	if n > 1 { // else it would wait for somebody whom it can join
-		c.gossip = at[:n]
+	for _, p := range onLoopback(c.t, n) {
+		c.node(p)
 	}
-	for i := range n {
-		c.configure(c.place(), n, [4]string{at[i], at[n+i], at[2*n+i], at[3*n+i]}, more...)
-	}
-	c.t.Cleanup(func() {
-		for i, n := range c.nodes {
-			n.kill()
-			if c.t.Failed() {
-				c.t.Logf("node %d printed:\n%s", i, n.log.String())
-			}
+	c.form(c.nodes, more...)
+}
+
+// form starts nodes that form the cluster together.
+func (c *cluster) form(founders []*node, more ...string) {
+	c.t.Helper()
+	if len(founders) > 1 { // else it would wait for somebody whom it can join
+		for _, n := range founders {
+			c.gossip = append(c.gossip, n.place.gossip)
 		}
-	})
-	for _, n := range c.nodes {
+	}
+	for _, n := range founders {
+		c.configure(n, len(founders), more...)
 		n.launch()
 	}
-	for _, n := range c.nodes {
+	for _, n := range founders {
 		n.waitReady()
 	}
 }
 
-// place makes room for one more node, before there is load: it has no addresses yet.
-func (c *cluster) place() *node {
-	n := &node{t: c.t, bin: c.bin, dir: c.t.TempDir()}
+// node makes room for one more node, before there is load.
+func (c *cluster) node(p place) *node {
+	n := &node{t: c.t, bin: c.bin, place: p, dir: c.t.TempDir(), log: filepath.Join(c.logs, fmt.Sprintf("node-%d.log", len(c.nodes)))}
 	c.nodes = append(c.nodes, n)
 	return n
 }
 
-// configure gives a node its addresses (of gossip, HTTP, raft and actors), shortly before it is launched: others take what is free for long.
-func (c *cluster) configure(n *node, expect int, at [4]string, more ...string) {
-	n.address = at[1]
+// configure says how a node is started, once the nodes that form the cluster are known.
+func (c *cluster) configure(n *node, expect int, more ...string) {
 	n.args = append([]string{
-		"serve", "--data-dir", n.dir, "--http-listen", at[1], "--cluster-gossip-listen", at[0],
-		"--cluster-raft-listen", at[2], "--cluster-actor-listen", at[3], "--cluster-partitions", "16",
+		"serve", "--data-dir", n.dir, "--http-listen", n.place.http, "--cluster-gossip-listen", n.place.gossip,
+		"--cluster-raft-listen", n.place.raft, "--cluster-actor-listen", n.place.actors, "--cluster-partitions", fmt.Sprint(partitions),
 		"--cluster-bootstrap-expect", fmt.Sprint(expect), "--cluster-join", strings.Join(c.gossip, ","),
 		"--cluster-tls-ca", filepath.Join(c.certs, "ca.crt"), "--cluster-tls-cert", filepath.Join(c.certs, "crier-node.crt"),
 		"--cluster-tls-key", filepath.Join(c.certs, "crier-node.key"), "--cluster-gossip-key", strings.Repeat("c0ffee42", 8),
@@ -205,10 +305,11 @@ func (c *cluster) configure(n *node, expect int, at [4]string, more ...string) {
 	}, more...)
 }
 
-func (c *cluster) createApp() {
+// createApp makes an app without limits, and returns its key.
+func (c *cluster) createApp(id crier.AppID) string {
 	c.t.Helper()
-	body := fmt.Sprintf(`{"id":%d,"limits":{"push_interval":0,"pushes_per_day":0,"calls_per_second":0,"kept_pushes":0}}`, appID)
-	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, "http://"+c.nodes[0].address+"/v1/apps", strings.NewReader(body))
+	body := fmt.Sprintf(`{"id":%d,"limits":{"push_interval":0,"pushes_per_day":0,"calls_per_second":0,"kept_pushes":0}}`, id)
+	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, "http://"+c.nodes[0].place.http+"/v1/apps", strings.NewReader(body))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -222,34 +323,44 @@ func (c *cluster) createApp() {
 	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || resp.StatusCode != http.StatusCreated {
 		c.t.Fatalf("make the app: %s, %v", resp.Status, err)
 	}
-	c.key = made.Key
+	return made.Key
 }
 
-// prepare names the attribute, and waits until every node knows it.
-func (c *cluster) prepare() {
+// prepare names an attribute of an app, and waits until every node knows it.
+func (c *cluster) prepare(app crier.AppID, attribute string) {
 	c.t.Helper()
-	c.any("the app is known everywhere", func(*client.Client) error {
-		for i := range nodes {
-			if _, err := c.client(i).AttrNames(c.t.Context()); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	c.any("names", func(cl *client.Client) error { return cl.SetAttrNames(c.t.Context(), map[int]string{0: "count"}) })
-	c.any("the name is known everywhere", func(*client.Client) error {
-		for i := range nodes {
-			if names, err := c.client(i).AttrNames(c.t.Context()); err != nil || names[0] != "count" {
-				return fmt.Errorf("node %d: %v, %w", i, names, err)
-			}
-		}
-		return nil
+	eventually(c.t, "the app is known everywhere", func() error { return c.everywhere(app, func(map[int]string) bool { return true }) })
+	c.anyOf(app, "names", func(cl *client.Client) error { return cl.SetAttrNames(c.t.Context(), map[int]string{0: attribute}) })
+	eventually(c.t, "the name is known everywhere", func() error {
+		return c.everywhere(app, func(names map[int]string) bool { return names[0] == attribute })
 	})
 }
 
-// client returns a client of one node.
-func (c *cluster) client(i int) *client.Client {
-	cl, err := client.New("http://"+c.nodes[i].address, appID, "administrator", client.SecretKey(c.key))
+// everywhere returns an error unless each node knows attribute names of the app that are good.
+func (c *cluster) everywhere(app crier.AppID, good func(names map[int]string) bool) error {
+	for _, i := range c.alive() {
+		if names, err := c.clientOf(app, i).AttrNames(c.t.Context()); err != nil || !good(names) {
+			return fmt.Errorf("node %d: %v, %w", i, names, err)
+		}
+	}
+	return nil
+}
+
+// alive returns the numbers of the nodes that are.
+func (c *cluster) alive() (all []int) {
+	for i, n := range c.nodes {
+		if n.alive.Load() {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// client returns a client of one node, for the first app.
+func (c *cluster) client(i int) *client.Client { return c.clientOf(appID, i) }
+
+func (c *cluster) clientOf(app crier.AppID, i int) *client.Client {
+	cl, err := client.New("http://"+c.nodes[i].place.http, app, "administrator", client.SecretKey(c.keys[app]))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -259,10 +370,15 @@ func (c *cluster) client(i int) *client.Client {
 // any calls f with clients of nodes that are alive, until one call has succeeded.
 func (c *cluster) any(what string, f func(*client.Client) error) {
 	c.t.Helper()
-	var last error
+	c.anyOf(appID, what, f)
+}
+
+func (c *cluster) anyOf(app crier.AppID, what string, f func(*client.Client) error) {
+	c.t.Helper()
+	last := errors.New("no node is alive")
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if i := rand.IntN(len(c.nodes)); c.nodes[i].alive.Load() {
-			if last = f(c.client(i)); last == nil {
+		if some := c.alive(); len(some) > 0 {
+			if last = f(c.clientOf(app, some[rand.IntN(len(some))])); last == nil {
 				return
 			}
 		}
@@ -281,7 +397,7 @@ type receiver struct {
 func (c *cluster) listen(ctx context.Context, wg *sync.WaitGroup, i int) *receiver {
 	r := new(receiver)
 	cfg := client.ListenConfig{
-		URL: cmp.Or(c.front, "http://"+c.nodes[i%min(nodes, len(c.nodes))].address), SDKAppID: appID, UserID: name(i), UserSig: client.SecretKey(c.key),
+		URL: cmp.Or(c.front, "http://"+c.nodes[i%min(nodes, len(c.nodes))].place.http), SDKAppID: appID, UserID: name(i), UserSig: client.SecretKey(c.keys[appID]),
 		OnMessage: func(_ context.Context, m *client.Message) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -380,7 +496,7 @@ func underLoad(t *testing.T, disturb func(*node)) {
 func (c *cluster) underLoad(disturb func()) {
 	t := c.t
 	t.Helper()
-	c.prepare()
+	c.prepare(appID, "count")
 	c.importAll()
 	listening, silence := context.WithCancel(t.Context())
 	defer silence()

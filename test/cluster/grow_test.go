@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math/rand/v2"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -11,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,14 +22,12 @@ import (
 
 // balancer is what stands in front of the nodes: it passes each request, and each connection, to a node that is alive.
 func (c *cluster) balancer() string {
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		var alive []*node
-		for _, n := range c.nodes {
-			if n.alive.Load() {
-				alive = append(alive, n)
-			}
+	proxy := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
+		some := c.alive()
+		if len(some) == 0 {
+			some = []int{0} // the answer is that nobody is there
 		}
-		r.SetURL(&url.URL{Scheme: "http", Host: alive[rand.IntN(len(alive))].address})
+		r.SetURL(&url.URL{Scheme: "http", Host: c.nodes[some[rand.IntN(len(some))]].place.http})
 	}}
 	server := httptest.NewServer(proxy)
 	c.t.Cleanup(server.Close)
@@ -53,14 +52,24 @@ func (n *node) id() string {
 
 // cli runs crier cluster against a node that is alive.
 func (c *cluster) cli(args ...string) (string, error) {
-	some := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.alive.Load() })]
+	some := c.nodes[c.alive()[0]]
 	return some.ask(append([]string{"cluster"}, args...)...)
 }
 
 // ask runs a command of the operator against the node.
 func (n *node) ask(args ...string) (string, error) {
-	out, err := exec.CommandContext(n.t.Context(), n.bin, append(args, "--url", "http://"+n.address, "--token", token)...).CombinedOutput()
+	out, err := exec.CommandContext(n.t.Context(), n.bin, append(args, "--url", "http://"+n.place.http, "--token", token)...).CombinedOutput()
 	return string(out), err
+}
+
+// status returns what crier cluster status tells.
+func (c *cluster) status() (*crier.ClusterStatus, error) {
+	out, err := c.cli("status", "--json")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	s := new(crier.ClusterStatus)
+	return s, json.Unmarshal([]byte(out), s)
 }
 
 // settle waits until every partition has its replicas.
@@ -71,30 +80,17 @@ func (c *cluster) settle(what string) {
 		status, _ := c.cli("status")
 		c.t.Fatalf("%s: %v\n%s%s", what, err, out, status)
 	}
-	c.t.Logf("%s: settled after %v", what, time.Since(began).Round(time.Millisecond))
-}
-
-// waitExit waits until the process has ended by itself, and returns what it ended with.
-func (n *node) waitExit() error {
-	n.t.Helper()
-	late := time.AfterFunc(2*patience, func() {
-		n.t.Error("the process has not ended")
-		_ = n.process.Process.Kill()
-	})
-	defer late.Stop()
-	err := n.process.Wait()
-	n.alive.Store(false)
-	n.process = nil
-	return err
+	c.note("%s: settled after %v", what, time.Since(began).Round(time.Millisecond))
 }
 
 // Nodes join, are drained, die and are given up under load. Nothing acknowledged is lost, and every push reaches everybody once.
 func TestNodesComeAndGo(t *testing.T) {
 	c := start(t)
 	c.front = c.balancer()
-	fourth, fifth := c.place(), c.place()
+	fourth, fifth := c.node(place{}), c.node(place{})
 	join := func(n *node) {
-		c.configure(n, 1, [4]string(freeAddresses(t, 4)))
+		n.place = onLoopback(t, 1)[0] // not before: others take what is free for long
+		c.configure(n, 1)
 		n.launch()
 		n.waitReady()
 	}
@@ -107,8 +103,8 @@ func TestNodesComeAndGo(t *testing.T) {
 		if out, err := c.cli("drain", drained.id()); err != nil {
 			t.Fatalf("drain: %v\n%s", err, out)
 		}
-		if err := drained.waitExit(); err != nil {
-			t.Errorf("the drained node ends with %v", err)
+		if code := drained.waitExit(); code != 0 {
+			t.Errorf("the drained node ends with %d", code)
 		}
 		c.settle("one is drained")
 
@@ -123,9 +119,9 @@ func TestNodesComeAndGo(t *testing.T) {
 		c.settle("one is dead")
 
 		dead.launch()
-		var exit *exec.ExitError
-		if err := dead.waitExit(); !errors.As(err, &exit) || !strings.Contains(dead.log.String(), "was removed from the cluster") {
-			t.Errorf("the node that was given up ends with %v", err)
+		code := dead.waitExit()
+		if log, err := os.ReadFile(dead.log); code != 1 || err != nil || !strings.Contains(string(log), "was removed from the cluster") {
+			t.Errorf("the node that was given up ends with %d", code)
 		}
 		join(fifth) // on a new disk
 		c.settle("a new node in its place")
@@ -138,28 +134,28 @@ func TestNodesComeAndGo(t *testing.T) {
 func TestKillsInTheMiddleOfMoves(t *testing.T) {
 	c := start(t, "--cluster-moves-at-once", "1")
 	c.front = c.balancer()
-	fourth := c.place()
+	fourth := c.node(place{})
 	c.underLoad(func() {
 		time.Sleep(time.Second) // of load
-		c.configure(fourth, 1, [4]string(freeAddresses(t, 4)), "--cluster-moves-at-once", "1")
+		fourth.place = onLoopback(t, 1)[0]
+		c.configure(fourth, 1, "--cluster-moves-at-once", "1")
 		fourth.launch()
 		fourth.waitReady()
 		var coordinator *node
 		eventually(t, "replicas move", func() error {
-			out, err := c.cli("status", "--json")
-			var s crier.ClusterStatus
-			if err == nil {
-				err = json.Unmarshal([]byte(out), &s)
+			s, err := c.status()
+			if err != nil {
+				return err
 			}
-			if err == nil && s.Moving == 0 {
-				err = errors.New("nothing moves")
+			if s.Moving == 0 {
+				return errors.New("nothing moves")
 			}
 			for _, n := range c.nodes {
-				if err == nil && n.id() == s.Coordinator {
+				if n.id() == s.Coordinator {
 					coordinator = n
 				}
 			}
-			return err
+			return nil
 		})
 		if coordinator == nil {
 			t.Fatal("nobody coordinates")

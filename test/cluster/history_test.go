@@ -3,14 +3,12 @@ package cluster_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -19,16 +17,9 @@ import (
 	"github.com/crier-im/crier/client"
 )
 
-var (
-	chaosDuration = flag.Duration("chaos-duration", 20*time.Second, "how long TestAccountsAreLinearizable makes faults")
-	chaosSeed     = flag.Uint64("chaos-seed", 0, "which faults it makes; 0: any")
-)
-
 const (
-	// roundLength is how long the faults of one round go on. Each round has accounts of its own, so that what can't be decided in one
-	// does not burden the next.
-	roundLength = 15 * time.Second
-	// objects are the accounts of a round, workers those who call each node. There are few accounts, so that calls meet.
+	// objects are the accounts of a round, workers those who call each node. There are few accounts, so that calls meet. Each round has accounts
+	// of its own, so that what can't be decided in one does not burden the next.
 	objects, workers = 4, 4
 	// questions are asked of a node that is stopped, before it goes on.
 	questions = 16
@@ -95,11 +86,21 @@ var registers = porcupine.Model{
 
 // history is what the workers of a round have seen. Safe for concurrent use.
 type history struct {
+	round int
+	users []crier.UserID
 	began time.Time
 	mu    sync.Mutex
 	all   []porcupine.Operation
 	open  int // writes of which nobody knows whether they were done
 	slow  time.Duration
+}
+
+func newHistory(round int) *history {
+	h := &history{round: round, began: time.Now()}
+	for i := range objects {
+		h.users = append(h.users, crier.UserID(fmt.Sprintf("r%d-%d", round, i)))
+	}
+	return h
 }
 
 // add notes a call that has come back. A read that failed tells nothing; a write that failed may be done at any time after, unless the answer
@@ -142,24 +143,24 @@ func (h *history) relevant() []porcupine.Operation {
 }
 
 // work calls one node until ctx ends.
-func (c *cluster) work(ctx context.Context, h *history, round, worker int, random *rand.Rand) {
-	cl := c.client(worker % nodes)
+func (c *cluster) work(ctx context.Context, h *history, worker int, random *rand.Rand) {
+	cl := c.client(worker % len(c.nodes))
 	cl.Attempts = 1 // one that tries again does what is written twice
 	for n := 0; ctx.Err() == nil; n++ {
-		user := crier.UserID(fmt.Sprintf("r%d-%d", round, random.IntN(objects)))
+		user := h.users[random.IntN(objects)]
 		op := call{object: string(user) + "/count", write: random.IntN(2) == 0, value: fmt.Sprintf("%d-%d", worker, n)}
 		switch random.IntN(3) {
 		case 0:
 			op.object, op.value = string(user)+"/tags", []string{"+a", "-a", "+b", "-b"}[random.IntN(4)]
 		case 1:
-			user = comesAndGoes(round, worker)
+			user = comesAndGoes(h.round, worker)
 			op.object, op.value = string(user)+"/exists", []string{"+", "-"}[random.IntN(2)]
 		}
 		if err := c.do(h, cl, worker, user, op); err != nil {
 			c.t.Errorf("worker %d: %v: %v", worker, op, err)
 			return
 		}
-		if !c.nodes[worker%nodes].alive.Load() {
+		if !c.nodes[worker%len(c.nodes)].alive.Load() {
 			time.Sleep(20 * time.Millisecond) // nobody may be there
 		}
 	}
@@ -220,95 +221,48 @@ func (c *cluster) do(h *history, cl *client.Client, worker int, user crier.UserI
 	return nil
 }
 
-// disturb makes faults until ctx ends, at one node at a time or at two, and mends them.
-// A node that was stopped is asked by many before it goes on: what it answers must not be what was.
-func (c *cluster) disturb(ctx context.Context, random *rand.Rand, ask func(node int), note func(string, ...any)) {
-	pause := func(d time.Duration) {
-		select {
-		case <-ctx.Done():
-		case <-time.After(d):
-		}
-	}
-	upTo := func(most time.Duration) time.Duration { return time.Duration(random.Int64N(int64(most))) }
-	for ctx.Err() == nil {
-		which := random.Perm(nodes)[:1+random.IntN(5)/4]
-		stop := random.IntN(2) == 0
-		away := 100*time.Millisecond + upTo(6*time.Second)
-		for _, i := range which {
-			if stop {
-				c.nodes[i].signal(syscall.SIGSTOP)
-			} else {
-				c.nodes[i].kill()
-			}
-		}
-		note("nodes %v: %s for %v", which, map[bool]string{true: "stopped", false: "killed"}[stop], away.Round(time.Millisecond))
-		pause(away)
-		for _, i := range which {
-			if stop {
-				ask(i)
-				c.nodes[i].signal(syscall.SIGCONT)
-			} else {
-				c.nodes[i].launch()
-			}
-		}
-		for _, i := range which {
-			c.nodes[i].waitReady()
-		}
-		note("nodes %v: back", which)
-		pause(500*time.Millisecond + upTo(2*time.Second))
+// changeAccounts begins to change and read accounts through all nodes, until ctx ends.
+func (c *cluster) changeAccounts(ctx context.Context, h *history, hands *sync.WaitGroup, random *rand.Rand) {
+	c.any("import", func(cl *client.Client) error { return cl.Import(c.t.Context(), h.users...) })
+	for w := range len(c.nodes) * workers {
+		own := rand.New(rand.NewPCG(random.Uint64(), uint64(w)))
+		hands.Go(func() { c.work(ctx, h, w, own) })
 	}
 }
 
-// round disturbs the cluster under calls, and returns what the workers have seen.
-func (c *cluster) round(number int, length time.Duration, random *rand.Rand) *history {
-	c.t.Helper()
-	var users []crier.UserID
-	for i := range objects {
-		users = append(users, crier.UserID(fmt.Sprintf("r%d-%d", number, i)))
-	}
-	c.any("import", func(cl *client.Client) error { return cl.Import(c.t.Context(), users...) })
-	h := &history{began: time.Now()}
-	working, enough := context.WithCancel(c.t.Context())
-	var hands sync.WaitGroup
-	for w := range nodes * workers {
-		own := rand.New(rand.NewPCG(random.Uint64(), uint64(w)))
-		hands.Go(func() { c.work(working, h, number, w, own) })
-	}
-	disturbing, calm := context.WithTimeout(c.t.Context(), length)
-	ask := func(node int) {
-		for i := range questions {
-			op := call{object: string(users[i%objects]) + "/count"}
-			hands.Go(func() {
-				if err := c.do(h, c.client(node), nodes*workers+i, users[i%objects], op); err != nil {
-					c.t.Error(err)
-				}
-			})
-		}
-		time.Sleep(100 * time.Millisecond) // until they are in its socket
-	}
-	c.disturb(disturbing, random, ask, func(format string, args ...any) {
-		c.t.Logf("%6.2f s: "+format, append([]any{time.Since(h.began).Seconds()}, args...)...)
-	})
-	calm()
-	enough()
-	hands.Wait()
-	for i := range nodes { // what is there in the end is read through each node
-		cl := c.client(i)
-		for _, user := range users {
-			for _, what := range []string{"/count", "/tags"} {
-				if err := c.do(h, cl, i, user, call{object: string(user) + what}); err != nil {
-					c.t.Error(err)
-				}
+// ask puts questions to a node that is stopped or cut off, before it goes on: what it answers must not be what was.
+func (c *cluster) ask(h *history, hands *sync.WaitGroup, node int) {
+	for i := range questions {
+		user := h.users[i%objects]
+		hands.Go(func() {
+			if err := c.do(h, c.client(node), len(c.nodes)*workers+i, user, call{object: string(user) + "/count"}); err != nil {
+				c.t.Error(err)
 			}
+		})
+	}
+	time.Sleep(100 * time.Millisecond) // until they are in its socket
+}
+
+// readAll reads through each node what is there in the end.
+func (c *cluster) readAll(h *history) {
+	for i, n := range c.nodes {
+		if !n.alive.Load() {
+			continue
 		}
-		for w := range nodes * workers {
-			user := comesAndGoes(number, w)
-			if err := c.do(h, cl, w, user, call{object: string(user) + "/exists"}); err != nil {
+		cl := c.client(i)
+		read := func(user crier.UserID, what string) {
+			if err := c.do(h, cl, i, user, call{object: string(user) + what}); err != nil {
 				c.t.Error(err)
 			}
 		}
+		for _, user := range h.users {
+			read(user, "/count")
+			read(user, "/tags")
+		}
+		for w := range len(c.nodes) * workers {
+			read(comesAndGoes(h.round, w), "/exists")
+		}
 	}
-	return h
 }
 
 // judge holds a history against the model.
@@ -337,21 +291,4 @@ func (c *cluster) judge(h *history) {
 		c.t.Errorf("only %d histories could be decided", decided)
 	}
 	c.t.Logf("%d calls, %d of them writes with an unknown outcome; the slowest that succeeded took %v", len(h.all), h.open, h.slow.Round(time.Millisecond))
-}
-
-// Every account behaves like one copy of it that does one call after the other, whichever nodes are asked, while nodes are killed and stopped.
-func TestAccountsAreLinearizable(t *testing.T) {
-	seed := *chaosSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("-chaos-seed %d -chaos-duration %v", seed, *chaosDuration)
-	random := rand.New(rand.NewPCG(seed, 0))
-	c := start(t)
-	c.prepare()
-	began := time.Now()
-	for number := 1; time.Since(began) < *chaosDuration && !t.Failed(); number++ {
-		t.Logf("round %d", number)
-		c.judge(c.round(number, min(roundLength, *chaosDuration), random))
-	}
 }

@@ -22,6 +22,14 @@ var plants = map[string]struct{ file, old, new string }{
 	"twice": {"persistence/origins.go", "case done:\n", "case done && len(o.done) == 0:\n"},
 	// A change that was acknowledged is not there.
 	"lost": {"persistence/machine.go", "errs[i] = m.once(", "if m.meta.GetIndex()%100 == 99 {\n\t\t\t\tcontinue\n\t\t\t}\n\t\t\terrs[i] = m.once("},
+	// Who is connected gets what was pushed to others.
+	"stranger": {"persistence/campaigns.go", "return a.ordinal.Contains(ordinal)", "return true"},
+	// A message in an account's mailbox is passed over.
+	"missed": {"actors/user.go", "if c.Expires().After(time.Now()) {", "if c.Expires().After(time.Now()) && c.Seq%4 != 0 {"},
+	// A message is held up, and others overtake it.
+	"overtaken": {"actors/session.go", "\t\ts.cursor = d.Seq\n\t\ts.conn.Deliver(d)\n", "\t\ts.cursor = d.Seq\n\t\tconn := s.conn\n\t\ttime.AfterFunc(time.Duration(d.Seq%4)*200*time.Millisecond, func() { conn.Deliver(d) })\n"},
+	// Replicas don't agree: each goes by something of its own.
+	"diverged": {"persistence/base.go", "b.meta.ClockMs = max(b.meta.GetClockMs(), cmd.GetTimeMs())", "b.meta.ClockMs = max(b.meta.GetClockMs(), cmd.GetTimeMs()) + int64(b.store.identity.NodeID[0])"},
 }
 
 // buildArgs returns what go build needs to build with the fault that was asked for, if one was.

@@ -3,7 +3,6 @@ package cluster_test
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -90,7 +89,7 @@ func (c *cluster) has(was known) {
 	})
 	ctx, silence := context.WithCancel(c.t.Context())
 	var ears sync.WaitGroup
-	c.front = "http://" + c.nodes[some].address
+	c.front = "http://" + c.nodes[some].place.http
 	r := c.listen(ctx, &ears, accounts-1)
 	eventually(c.t, "who was away gets every push", func() error {
 		r.mu.Lock()
@@ -110,8 +109,8 @@ func (c *cluster) has(was known) {
 // with two new nodes there are three replicas of everything again.
 func TestTwoOfThreeNodesAreLost(t *testing.T) {
 	c := start(t)
-	fourth, fifth := c.place(), c.place()
-	c.prepare()
+	fourth, fifth := c.node(place{}), c.node(place{})
+	c.prepare(appID, "count")
 	c.importAll()
 	var was known
 	c.loadFor(func(l *load) {
@@ -120,10 +119,9 @@ func TestTwoOfThreeNodesAreLost(t *testing.T) {
 	})
 	survivor := c.nodes[2]
 	eventually(t, "all replicas have everything", func() error {
-		out, err := c.cli("status", "--json")
-		var s crier.ClusterStatus
-		if err == nil {
-			err = json.Unmarshal([]byte(out), &s)
+		s, err := c.status()
+		if err != nil {
+			return err
 		}
 		for _, p := range s.Partitions {
 			for _, r := range p.Replicas {
@@ -132,7 +130,7 @@ func TestTwoOfThreeNodesAreLost(t *testing.T) {
 				}
 			}
 		}
-		return err
+		return nil
 	})
 	for _, n := range c.nodes[:3] {
 		n.kill()
@@ -144,7 +142,7 @@ func TestTwoOfThreeNodesAreLost(t *testing.T) {
 	}
 	survivor.launch()
 	eventually(t, "it says what is missing", func() error {
-		resp, err := http.Get("http://" + survivor.address + "/readyz")
+		resp, err := http.Get("http://" + survivor.place.http + "/readyz")
 		if err != nil {
 			return err
 		}
@@ -167,19 +165,19 @@ func TestTwoOfThreeNodesAreLost(t *testing.T) {
 	c.has(was)
 
 	for _, n := range []*node{fourth, fifth} {
-		c.configure(n, 1, [4]string(freeAddresses(t, 4)))
+		n.place = onLoopback(t, 1)[0]
+		c.configure(n, 1)
 		n.launch()
 		n.waitReady()
 	}
 	c.settle("two new nodes")
-	out, err := c.cli("status", "--json")
-	var s crier.ClusterStatus
-	if err := json.Unmarshal([]byte(out), &s); err != nil {
+	s, err := c.status()
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range s.Partitions {
 		if len(p.Replicas) != 3 {
-			t.Errorf("partition %s has %+v, %v", p.Partition, p.Replicas, err)
+			t.Errorf("partition %s has %+v", p.Partition, p.Replicas)
 		}
 	}
 	survivor.kill()
@@ -189,7 +187,7 @@ func TestTwoOfThreeNodesAreLost(t *testing.T) {
 // A backup of three nodes under load goes into one, which is killed in the middle of it, and into four.
 func TestABackupOfThreeNodesIsRestored(t *testing.T) {
 	c := start(t)
-	c.prepare()
+	c.prepare(appID, "count")
 	c.importAll()
 	var was known
 	file := filepath.Join(t.TempDir(), "backup")
@@ -206,8 +204,8 @@ func TestABackupOfThreeNodesIsRestored(t *testing.T) {
 	}
 
 	one := build(t)
-	one.key = c.key
-	one.form(1)
+	one.keys = c.keys
+	one.here(1)
 	target := one.nodes[0]
 	whole, err := os.ReadFile(file)
 	if err != nil {
@@ -223,7 +221,7 @@ func TestABackupOfThreeNodesIsRestored(t *testing.T) {
 	target.killAt(file, "7 of 17")
 	target.launch()
 	eventually(t, "it says that it is half restored", func() error {
-		resp, err := http.Get("http://" + target.address + "/readyz")
+		resp, err := http.Get("http://" + target.place.http + "/readyz")
 		if err != nil {
 			return err
 		}
@@ -245,8 +243,8 @@ func TestABackupOfThreeNodesIsRestored(t *testing.T) {
 	target.kill()
 
 	four := build(t)
-	four.key = c.key
-	four.form(4)
+	four.keys = c.keys
+	four.here(4)
 	if out, err := four.nodes[3].ask("restore", file); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -259,7 +257,7 @@ func TestABackupOfThreeNodesIsRestored(t *testing.T) {
 // killAt restores a backup, and kills the node when that is so far.
 func (n *node) killAt(file, at string) {
 	n.t.Helper()
-	restore := exec.Command(n.bin, "restore", file, "--url", "http://"+n.address, "--token", token)
+	restore := exec.Command(n.bin, "restore", file, "--url", "http://"+n.place.http, "--token", token)
 	progress, err := restore.StderrPipe()
 	if err == nil {
 		err = restore.Start()
