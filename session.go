@@ -9,6 +9,9 @@ type Conn interface {
 	Deliver(d *Delivery)
 	// Close ends the connection, after what was delivered before. The second call does nothing.
 	Close(reason CloseReason)
+	// Gone reports whether the other end is known to have closed the connection, though that was not read yet: a client that waited too long for its login has
+	// made another.
+	Gone() bool
 }
 
 // Session is one live session, as its actor lends it to the gateway. Its

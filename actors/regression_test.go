@@ -246,6 +246,24 @@ func TestALoginThatComesLateDisplacesNobody(t *testing.T) {
 	eventually(t, "the late one is gone", func() bool { return len(presence(t, n, "a").Sessions) == 1 })
 }
 
+// A login that took long displaced the next one, which the client had made since, having closed the connection of the first.
+func TestALoginWhoseClientHasGoneDisplacesNobody(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.Android)
+	left := new(actorstest.Conn)
+	left.Leave()
+	if _, err := n.Service.Connect(t.Context(), crier.Login{App: appID, User: "a", Platform: crier.Android, SigTime: time.Now()}, left); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has ended", func() bool { return len(presence(t, n, "a").Sessions) == 1 })
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "the message", func() bool { return len(d.Seqs()) == 1 })
+	if reason := d.Reason(); reason != "" {
+		t.Errorf("the session was closed: %s", reason)
+	}
+}
+
 // A session that had lost its user actor attached again, and displaced a login that had been made meanwhile.
 func TestASessionThatAttachesAgainDoesNotDisplaceALaterLogin(t *testing.T) {
 	t.Parallel()

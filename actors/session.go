@@ -119,9 +119,14 @@ func (s *session) onBegin(ctx actor.Context, user *actor.PID) {
 	s.held = nil
 }
 
-// enter takes a user actor that has let the session in, and tells it that somebody is there: this may come long after the session had asked.
+// enter takes a user actor that has let the session in, and tells it that somebody is there: this may come long after the session had asked. Where the client
+// is gone by now, it may have logged in again already.
 func (s *session) enter(ctx actor.Context, user *actor.PID) {
 	s.user = user
+	if s.conn.Gone() {
+		s.onClosed(ctx)
+		return
+	}
 	ctx.Watch(user)
 	ctx.Send(user, confirmSession{s.login.Session})
 }

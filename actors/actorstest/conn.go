@@ -13,6 +13,21 @@ type Conn struct {
 	mu     sync.Mutex
 	got    []*crier.Delivery
 	reason crier.CloseReason
+	gone   bool
+}
+
+// Leave closes the other end.
+func (c *Conn) Leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+}
+
+// Gone is crier.Conn's.
+func (c *Conn) Gone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gone
 }
 
 // Deliver is crier.Conn's.

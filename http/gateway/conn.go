@@ -70,6 +70,9 @@ func (c *conn) Close(reason crier.CloseReason) {
 	}
 }
 
+// Gone asks the kernel whether the client has closed its end (crier.Conn): what it sent before may not be read yet.
+func (c *conn) Gone() bool { return peerGone(c.socket.Conn) }
+
 // closeWith ends the connection after a last frame.
 func (c *conn) closeWith(end frame.Close, code uint16, last frame.Server) {
 	c.out.close(end.Reason, code, c.encode(last))

@@ -69,6 +69,8 @@ func (r *receiver) Close(reason crier.CloseReason) {
 	r.reason = reason
 }
 
+func (r *receiver) Gone() bool { return false }
+
 func (r *receiver) got() []uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
