@@ -323,6 +323,9 @@ func (w *crowd) check() {
 	t.Helper()
 	last := w.push(audiences[0], true, rand.Uint32())
 	eventually(t, "every push is done, and every node says the same of it", w.reportAll)
+	if t.Failed() {
+		return
+	}
 	for _, p := range w.pushes {
 		must, may := 0, 0
 		for _, m := range w.members {
