@@ -53,6 +53,8 @@ func (c *chaos) kinds() []fault {
 	return []fault{
 		{kind: "killed", can: always, begin: c.kill},
 		{kind: "stopped", can: always, begin: c.hang},
+		{kind: "killed", can: always, begin: c.kill}, // twice as often: these show most
+		{kind: "stopped", can: always, begin: c.hang},
 		{kind: "restarted", alone: true, can: always, begin: c.restartOne},
 		{kind: "cut off", wire: true, can: network, begin: c.cutOff},
 		{kind: "halves", wire: true, can: network, begin: c.halves},

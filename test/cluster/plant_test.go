@@ -28,8 +28,8 @@ var plants = map[string]struct{ file, old, new string }{
 	"missed": {"actors/user.go", "if c.Expires().After(time.Now()) {", "if c.Expires().After(time.Now()) && c.Seq%4 != 0 {"},
 	// A message is held up, and others overtake it.
 	"overtaken": {"actors/session.go", "\t\ts.cursor = d.Seq\n\t\ts.conn.Deliver(d)\n", "\t\ts.cursor = d.Seq\n\t\tconn := s.conn\n\t\ttime.AfterFunc(time.Duration(d.Seq%4)*200*time.Millisecond, func() { conn.Deliver(d) })\n"},
-	// Replicas don't agree: each goes by something of its own.
-	"diverged": {"persistence/base.go", "b.meta.ClockMs = max(b.meta.GetClockMs(), cmd.GetTimeMs())", "b.meta.ClockMs = max(b.meta.GetClockMs(), cmd.GetTimeMs()+int64(b.store.identity.NodeID[0]%7))"},
+	// What is on the disks of two nodes is not the same.
+	"diverged": {"persistence/flusher.go", "w.set(b.keys.kind(kindMeta), marshal(b.storing))", "b.storing.ClockMs += int64(b.store.identity.NodeID[0] % 7)\n\tw.set(b.keys.kind(kindMeta), marshal(b.storing))"},
 }
 
 // buildArgs returns what go build needs to build with the fault that was asked for, if one was.
