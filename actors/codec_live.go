@@ -30,6 +30,8 @@ func encodeLive(b *actorv1.Body, msg any) error {
 		b.Kind = &actorv1.Body_DetachSession{DetachSession: &actorv1.DetachSession{Session: string(m.session)}}
 	case closeSession:
 		b.Kind = &actorv1.Body_CloseSession{CloseSession: &actorv1.CloseSession{Reason: string(m.reason)}}
+	case fanout:
+		b.Kind = &actorv1.Body_Fanout{Fanout: fromFanout(m)}
 	}
 	return nil
 }
@@ -58,6 +60,27 @@ func decodeLive(b *actorv1.Body) (any, error) {
 		return detachSession{crier.SessionID(k.DetachSession.GetSession())}, nil
 	case *actorv1.Body_CloseSession:
 		return closeSession{crier.CloseReason(k.CloseSession.GetReason())}, nil
+	case *actorv1.Body_Fanout:
+		return toFanout(k.Fanout)
 	}
 	return nil, nil
+}
+
+func fromFanout(m fanout) *actorv1.Fanout {
+	p := &actorv1.Fanout{Bodies: m.bodies}
+	for _, l := range m.letters {
+		p.Sessions, p.Places = append(p.Sessions, l.session), append(p.Places, uint32(l.body))
+	}
+	return p
+}
+
+func toFanout(p *actorv1.Fanout) (any, error) {
+	if len(p.GetSessions()) != len(p.GetPlaces()) {
+		return nil, errIncomplete
+	}
+	m := fanout{bodies: p.GetBodies()}
+	for i, session := range p.GetSessions() {
+		m.letters = append(m.letters, letter{session, int(p.GetPlaces()[i])})
+	}
+	return m, nil
 }

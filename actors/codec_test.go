@@ -59,6 +59,7 @@ var crossingMessages = []any{
 	confirmSession{},
 	detachSession{},
 	closeSession{},
+	fanout{},
 }
 
 // localMessages never leave their node: user, app and campaign actors are children of their partition's, and what an actor or its
@@ -87,6 +88,9 @@ func random(t *rapid.T, v reflect.Value) {
 		return
 	case json.RawMessage:
 		v.SetBytes([]byte(fmt.Sprintf(`{"Text":%d}`, number(1000))))
+		return
+	case []byte:
+		v.SetBytes([]byte(fmt.Sprint(number(1000))))
 		return
 	case *actor.PID:
 		text := rapid.String()
@@ -266,6 +270,7 @@ func TestAMessageOfANewerNodeIsNamed(t *testing.T) {
 		{Kind: &actorv1.Body_Repeated{}},
 		{Kind: &actorv1.Body_CreateApp{}},
 		{Kind: &actorv1.Body_UpdateApp{UpdateApp: &actorv1.UpdateApp{App: []byte("null")}}},
+		{Kind: &actorv1.Body_Fanout{Fanout: &actorv1.Fanout{Sessions: []string{"a"}}}},
 	} {
 		bytes, err := proto.Marshal(b)
 		if err != nil {

@@ -27,6 +27,7 @@ type peer struct {
 	system   *actor.ActorSystem
 	registry *prometheus.Registry
 	metrics  *actors.Metrics
+	fanout   *actors.Fanout
 	leaders  *leaders
 }
 
@@ -68,6 +69,9 @@ var (
 			l.systems[i] = actor.NewActorSystemWithConfig(actor.Configure(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet })))
 			l.remotes[i] = remote.NewRemote(l.systems[i], remote.Configure("127.0.0.1", 0))
 			l.remotes[i].Start()
+			if err := actors.ServeFanout(l.systems[i], actors.NewMetrics(nil)); err != nil {
+				panic(err)
+			}
 			defer settle(l.systems[i].Address())()
 		}
 		listening.Store(l)
@@ -106,6 +110,7 @@ func (c closing) Run() int {
 func newPeer(l *leaders, system *actor.ActorSystem) *peer {
 	p := &peer{leaders: l, registry: prometheus.NewRegistry(), system: system}
 	p.metrics = actors.NewMetrics(p.registry)
+	p.fanout = actors.NewFanout(p.metrics, slog.New(slog.DiscardHandler))
 	return p
 }
 
@@ -160,14 +165,17 @@ func (p *peer) RequestEach(ctx context.Context, messages map[crier.PartitionID]a
 }
 
 // unknown returns how many messages were not understood.
-func (p *peer) unknown(t *testing.T) (n float64) {
+func (p *peer) unknown(t *testing.T) float64 { return p.value(t, "crier_unknown_messages_total") }
+
+// value returns the value of a counter.
+func (p *peer) value(t *testing.T, name string) (n float64) {
 	t.Helper()
 	families, err := p.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == "crier_unknown_messages_total" {
+		if f.GetName() == name {
 			n = f.GetMetric()[0].GetCounter().GetValue()
 		}
 	}
@@ -201,13 +209,14 @@ func newPair(t *testing.T) *pair {
 			x.stop(t, crier.PartitionID(p))
 		}
 		x.stop(t, crier.SystemPartition)
+		x.home.fanout.Close()
 	})
 	return x
 }
 
 func (x *pair) start(p crier.PartitionID) {
 	x.home.leaders.set(p, x.home.system.Root.Spawn(actors.PartitionProps(actors.Deps{
-		Partition: p, Replica: x.replicas[p], System: x.system, Directory: x.home, Vendors: x.vendors, Idle: actors.DefaultIdle,
+		Partition: p, Replica: x.replicas[p], System: x.system, Directory: x.home, Vendors: x.vendors, Fanout: x.home.fanout, Idle: actors.DefaultIdle,
 		Metrics: x.home.metrics, Logger: slog.New(slog.DiscardHandler),
 	})))
 }

@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"time"
+
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/crier-im/crier"
@@ -11,6 +13,22 @@ const (
 	ParkedMost = parkedMost
 	OnlineMost = onlineMost
 )
+
+// FanoutName is the actor that takes packets for sessions.
+const FanoutName = fanoutName
+
+// Through makes packets go to another actor, whose answer is waited for as long as said.
+func (f *Fanout) Through(to string, wait time.Duration) { f.to, f.wait = to, wait }
+
+// Waiting returns how many messages wait, of all nodes.
+func (f *Fanout) Waiting() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, node := range f.nodes {
+		n += len(node.waiting)
+	}
+	return n
+}
 
 // StartCampaign returns the request that brings a campaign to a partition.
 func StartCampaign(c *crier.Campaign) any { return startCampaign{c} }

@@ -20,6 +20,8 @@ type Metrics struct {
 	latency    prometheus.Histogram
 	vendors    *prometheus.HistogramVec
 	unknown    prometheus.Counter
+
+	fanoutMessages, fanoutBodies prometheus.Counter
 }
 
 // NewMetrics registers the metrics; a nil r keeps them to itself.
@@ -47,6 +49,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "crier_vendor_latency_seconds", Help: "Seconds from the acceptance of a push to a vendor's acceptance of a notification.",
 			Buckets: prometheus.ExponentialBuckets(0.004, 2, 18),
 		}, []string{"vendor"}),
+		fanoutMessages: f.NewCounter(prometheus.CounterOpts{
+			Name: "crier_fanout_messages_total", Help: "Messages sent to sessions of other nodes.",
+		}),
+		fanoutBodies: f.NewCounter(prometheus.CounterOpts{
+			Name: "crier_fanout_bodies_total", Help: "Bodies that were sent to other nodes for these messages: those that go together share one.",
+		}),
 		unknown: f.NewCounter(prometheus.CounterOpts{Name: "crier_unknown_messages_total", Help: "Messages that an actor did not understand."}),
 	}
 }

@@ -52,6 +52,7 @@ type Deps struct {
 	System    SystemReplica
 	Directory Directory
 	Vendors   Vendors
+	Fanout    *Fanout
 	Grace     time.Duration // DefaultGrace
 	Idle      time.Duration // DefaultIdle
 	Metrics   *Metrics

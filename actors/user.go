@@ -234,7 +234,7 @@ func (u *user) onConfirm(ctx actor.Context, m confirmSession) {
 	}
 	for _, gone := range u.sessions {
 		if replaced[gone] {
-			ctx.Send(gone.pid, closeSession{crier.CloseReplaced})
+			u.Fanout.Send(ctx, gone.pid, closeSession{crier.CloseReplaced})
 		}
 	}
 	u.onSessionGone(ctx, func(s *userSession) bool { return replaced[s] })
@@ -332,7 +332,7 @@ func (u *user) send(ctx actor.Context, s *userSession, d *crier.Delivery) {
 	}
 	u.record(d.Seq, s, d.FromMailbox, false)
 	u.Metrics.deliveries[from].Inc()
-	ctx.Send(s.pid, d)
+	u.Fanout.Send(ctx, s.pid, d)
 }
 
 // record keeps what went over a connection, for explanations.
@@ -407,14 +407,14 @@ func (u *user) onMove(ctx actor.Context, m moveSession) {
 
 func (u *user) onEnd(ctx actor.Context, reason crier.CloseReason) {
 	for _, s := range u.sessions {
-		ctx.Send(s.pid, closeSession{reason})
+		u.Fanout.Send(ctx, s.pid, closeSession{reason})
 	}
 	u.sessions = nil
 	u.tellPartition(ctx)
 }
 
 func (u *user) drop(ctx actor.Context, s *userSession, reason crier.CloseReason) {
-	ctx.Send(s.pid, closeSession{reason})
+	u.Fanout.Send(ctx, s.pid, closeSession{reason})
 	u.onSessionGone(ctx, func(other *userSession) bool { return other == s })
 }
 

@@ -35,6 +35,7 @@ type Node struct {
 
 	actors  *actor.ActorSystem
 	metrics *actors.Metrics
+	fanout  *actors.Fanout // with nobody to send to
 	asking  sync.WaitGroup
 	waiting atomic.Int32
 	mu      sync.Mutex
@@ -50,6 +51,7 @@ func NewNode(n int, apps ...*crier.App) *Node {
 			actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }))),
 	}
 	node.metrics = actors.NewMetrics(node.Registry)
+	node.fanout = actors.NewFanout(node.metrics, quiet)
 	for range n {
 		node.Replicas = append(node.Replicas, NewReplica())
 	}
@@ -65,7 +67,7 @@ func NewNode(n int, apps ...*crier.App) *Node {
 func (n *Node) Start(p crier.PartitionID) {
 	pid := n.actors.Root.Spawn(actors.PartitionProps(actors.Deps{
 		Partition: p, Replica: n.Replicas[p], System: n.System, Directory: n, Vendors: n.Vendors, Grace: n.Grace, Idle: cmp.Or(n.Idle, actors.DefaultIdle),
-		Metrics: n.metrics, Logger: slog.New(slog.DiscardHandler),
+		Fanout: n.fanout, Metrics: n.metrics, Logger: slog.New(slog.DiscardHandler),
 	}))
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -23,6 +23,7 @@ type Core struct {
 	Service *actors.Service
 	Store   *persistence.Store
 	Cluster *cluster.Node
+	fanout  *actors.Fanout
 	ready   chan struct{}
 }
 
@@ -41,10 +42,15 @@ func StartCore(ctx context.Context, storage persistence.Config, c cluster.Config
 	}
 	c.NodeID, c.Partitions, c.Registerer, c.Logger = core.Store.NodeID(), core.Store.Partitions(), r, log
 	h := &host{store: core.Store, vendors: vendors, metrics: actors.NewMetrics(r), log: log, node: make(chan struct{})}
+	h.fanout = actors.NewFanout(h.metrics, log)
+	core.fanout = h.fanout
 	if core.Cluster, err = cluster.Open(ctx, c, core.Store, h); err != nil {
 		return nil, err
 	}
 	h.setNode(core.Cluster)
+	if err := actors.ServeFanout(core.Cluster.ActorSystem(), h.metrics); err != nil {
+		return nil, err
+	}
 	core.Service = actors.NewService(c.NodeID, core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), call, h.metrics, log)
 	return core, nil
 }
@@ -117,6 +123,9 @@ func (c *Core) Close() error {
 			return err
 		}
 	}
+	if c.fanout != nil {
+		c.fanout.Close()
+	}
 	if c.Store != nil {
 		return c.Store.Close()
 	}
@@ -128,6 +137,7 @@ type host struct {
 	store   *persistence.Store
 	vendors actors.Vendors
 	metrics *actors.Metrics
+	fanout  *actors.Fanout
 	log     *slog.Logger
 	node    chan struct{} // closed once cluster is set
 	cluster *cluster.Node
@@ -145,7 +155,7 @@ func (h *host) PartitionProps(p crier.PartitionID, g *cluster.Group) *actor.Prop
 	}
 	return actors.PartitionProps(actors.Deps{
 		Partition: p, Replica: h.store.Replica(p, g), System: h.store.SystemReplica(nil),
-		Directory: h, Vendors: h.vendors, Grace: actors.DefaultGrace, Idle: actors.DefaultIdle, Metrics: h.metrics, Logger: h.log,
+		Directory: h, Vendors: h.vendors, Fanout: h.fanout, Grace: actors.DefaultGrace, Idle: actors.DefaultIdle, Metrics: h.metrics, Logger: h.log,
 	})
 }
 

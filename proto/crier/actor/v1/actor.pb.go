@@ -115,6 +115,7 @@ type Body struct {
 	//	*Body_DetachSession
 	//	*Body_CloseSession
 	//	*Body_ConfirmSession
+	//	*Body_Fanout
 	Kind          isBody_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -481,6 +482,15 @@ func (x *Body) GetConfirmSession() *ConfirmSession {
 	return nil
 }
 
+func (x *Body) GetFanout() *Fanout {
+	if x != nil {
+		if x, ok := x.Kind.(*Body_Fanout); ok {
+			return x.Fanout
+		}
+	}
+	return nil
+}
+
 type isBody_Kind interface {
 	isBody_Kind()
 }
@@ -665,6 +675,11 @@ type Body_ConfirmSession struct {
 	ConfirmSession *ConfirmSession `protobuf:"bytes,69,opt,name=confirm_session,json=confirmSession,proto3,oneof"`
 }
 
+type Body_Fanout struct {
+	// Messages for sessions of a node.
+	Fanout *Fanout `protobuf:"bytes,70,opt,name=fanout,proto3,oneof"`
+}
+
 func (*Body_ChangeAccounts) isBody_Kind() {}
 
 func (*Body_CheckChanges) isBody_Kind() {}
@@ -736,6 +751,8 @@ func (*Body_DetachSession) isBody_Kind() {}
 func (*Body_CloseSession) isBody_Kind() {}
 
 func (*Body_ConfirmSession) isBody_Kind() {}
+
+func (*Body_Fanout) isBody_Kind() {}
 
 // Pid names an actor.
 type Pid struct {
@@ -2856,13 +2873,77 @@ func (x *CloseSession) GetReason() string {
 	return ""
 }
 
+// Fanout is messages for sessions of one node. The answer is Done.
+type Fanout struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The messages, each a Body.
+	Bodies [][]byte `protobuf:"bytes,1,rep,name=bodies,proto3" json:"bodies,omitempty"`
+	// The actors of the sessions, in the order of what they get.
+	Sessions []string `protobuf:"bytes,2,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	// For each of them, the place of its message in bodies.
+	Places        []uint32 `protobuf:"varint,3,rep,packed,name=places,proto3" json:"places,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fanout) Reset() {
+	*x = Fanout{}
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fanout) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fanout) ProtoMessage() {}
+
+func (x *Fanout) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fanout.ProtoReflect.Descriptor instead.
+func (*Fanout) Descriptor() ([]byte, []int) {
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Fanout) GetBodies() [][]byte {
+	if x != nil {
+		return x.Bodies
+	}
+	return nil
+}
+
+func (x *Fanout) GetSessions() []string {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *Fanout) GetPlaces() []uint32 {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
 var File_crier_actor_v1_actor_proto protoreflect.FileDescriptor
 
 const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\n" +
 	"\x1acrier/actor/v1/actor.proto\x12\x0ecrier.actor.v1\x1a\x1bcrier/types/v1/funnel.proto\x1a\x1ccrier/types/v1/session.proto\x1a\x1acrier/types/v1/types.proto\"\x1c\n" +
 	"\x06Packet\x12\x12\n" +
-	"\x04body\x18\x01 \x01(\fR\x04body\"\xbd\x11\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\"\xef\x11\n" +
 	"\x04Body\x12I\n" +
 	"\x0fchange_accounts\x18\x01 \x01(\v2\x1e.crier.actor.v1.ChangeAccountsH\x00R\x0echangeAccounts\x12C\n" +
 	"\rcheck_changes\x18\x02 \x01(\v2\x1c.crier.actor.v1.CheckChangesH\x00R\fcheckChanges\x12C\n" +
@@ -2905,7 +2986,8 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\fmove_session\x18B \x01(\v2\x1b.crier.actor.v1.MoveSessionH\x00R\vmoveSession\x12F\n" +
 	"\x0edetach_session\x18C \x01(\v2\x1d.crier.actor.v1.DetachSessionH\x00R\rdetachSession\x12C\n" +
 	"\rclose_session\x18D \x01(\v2\x1c.crier.actor.v1.CloseSessionH\x00R\fcloseSession\x12I\n" +
-	"\x0fconfirm_session\x18E \x01(\v2\x1e.crier.actor.v1.ConfirmSessionH\x00R\x0econfirmSessionB\x06\n" +
+	"\x0fconfirm_session\x18E \x01(\v2\x1e.crier.actor.v1.ConfirmSessionH\x00R\x0econfirmSession\x120\n" +
+	"\x06fanout\x18F \x01(\v2\x16.crier.actor.v1.FanoutH\x00R\x06fanoutB\x06\n" +
 	"\x04kind\"N\n" +
 	"\x03Pid\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x0e\n" +
@@ -3029,7 +3111,11 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\x0eConfirmSession\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\"&\n" +
 	"\fCloseSession\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reasonB8Z6github.com/crier-im/crier/proto/crier/actor/v1;actorv1b\x06proto3"
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"T\n" +
+	"\x06Fanout\x12\x16\n" +
+	"\x06bodies\x18\x01 \x03(\fR\x06bodies\x12\x1a\n" +
+	"\bsessions\x18\x02 \x03(\tR\bsessions\x12\x16\n" +
+	"\x06places\x18\x03 \x03(\rR\x06placesB8Z6github.com/crier-im/crier/proto/crier/actor/v1;actorv1b\x06proto3"
 
 var (
 	file_crier_actor_v1_actor_proto_rawDescOnce sync.Once
@@ -3043,7 +3129,7 @@ func file_crier_actor_v1_actor_proto_rawDescGZIP() []byte {
 	return file_crier_actor_v1_actor_proto_rawDescData
 }
 
-var file_crier_actor_v1_actor_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_crier_actor_v1_actor_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_crier_actor_v1_actor_proto_goTypes = []any{
 	(*Packet)(nil),         // 0: crier.actor.v1.Packet
 	(*Body)(nil),           // 1: crier.actor.v1.Body
@@ -3087,17 +3173,18 @@ var file_crier_actor_v1_actor_proto_goTypes = []any{
 	(*DetachSession)(nil),  // 39: crier.actor.v1.DetachSession
 	(*ConfirmSession)(nil), // 40: crier.actor.v1.ConfirmSession
 	(*CloseSession)(nil),   // 41: crier.actor.v1.CloseSession
-	nil,                    // 42: crier.actor.v1.SetAttrNames.NamesEntry
-	(*v1.Delivery)(nil),    // 43: crier.types.v1.Delivery
-	(*v1.Change)(nil),      // 44: crier.types.v1.Change
-	(*v1.CommandID)(nil),   // 45: crier.types.v1.CommandID
-	(*v1.Campaign)(nil),    // 46: crier.types.v1.Campaign
-	(*v1.Login)(nil),       // 47: crier.types.v1.Login
-	(*v1.Account)(nil),     // 48: crier.types.v1.Account
-	(*v1.Presence)(nil),    // 49: crier.types.v1.Presence
-	(*v1.Report)(nil),      // 50: crier.types.v1.Report
-	(*v1.Funnel)(nil),      // 51: crier.types.v1.Funnel
-	(*v1.Explanation)(nil), // 52: crier.types.v1.Explanation
+	(*Fanout)(nil),         // 42: crier.actor.v1.Fanout
+	nil,                    // 43: crier.actor.v1.SetAttrNames.NamesEntry
+	(*v1.Delivery)(nil),    // 44: crier.types.v1.Delivery
+	(*v1.Change)(nil),      // 45: crier.types.v1.Change
+	(*v1.CommandID)(nil),   // 46: crier.types.v1.CommandID
+	(*v1.Campaign)(nil),    // 47: crier.types.v1.Campaign
+	(*v1.Login)(nil),       // 48: crier.types.v1.Login
+	(*v1.Account)(nil),     // 49: crier.types.v1.Account
+	(*v1.Presence)(nil),    // 50: crier.types.v1.Presence
+	(*v1.Report)(nil),      // 51: crier.types.v1.Report
+	(*v1.Funnel)(nil),      // 52: crier.types.v1.Funnel
+	(*v1.Explanation)(nil), // 53: crier.types.v1.Explanation
 }
 var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	6,  // 0: crier.actor.v1.Body.change_accounts:type_name -> crier.actor.v1.ChangeAccounts
@@ -3130,44 +3217,45 @@ var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	34, // 27: crier.actor.v1.Body.started:type_name -> crier.actor.v1.Started
 	35, // 28: crier.actor.v1.Body.attached:type_name -> crier.actor.v1.Attached
 	36, // 29: crier.actor.v1.Body.repeated:type_name -> crier.actor.v1.Repeated
-	43, // 30: crier.actor.v1.Body.delivery:type_name -> crier.types.v1.Delivery
+	44, // 30: crier.actor.v1.Body.delivery:type_name -> crier.types.v1.Delivery
 	37, // 31: crier.actor.v1.Body.acknowledge:type_name -> crier.actor.v1.Acknowledge
 	38, // 32: crier.actor.v1.Body.move_session:type_name -> crier.actor.v1.MoveSession
 	39, // 33: crier.actor.v1.Body.detach_session:type_name -> crier.actor.v1.DetachSession
 	41, // 34: crier.actor.v1.Body.close_session:type_name -> crier.actor.v1.CloseSession
 	40, // 35: crier.actor.v1.Body.confirm_session:type_name -> crier.actor.v1.ConfirmSession
-	3,  // 36: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
-	44, // 37: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
-	45, // 38: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
-	5,  // 39: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
-	5,  // 40: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
-	46, // 41: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
-	46, // 42: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	46, // 43: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
-	47, // 44: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
-	2,  // 45: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
-	45, // 46: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
-	45, // 47: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
-	42, // 48: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
-	45, // 49: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
-	4,  // 50: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
-	25, // 51: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
-	3,  // 52: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
-	27, // 53: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
-	48, // 54: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
-	49, // 55: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
-	50, // 56: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
-	51, // 57: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
-	46, // 58: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
-	52, // 59: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
-	2,  // 60: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
-	46, // 61: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
-	3,  // 62: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
-	63, // [63:63] is the sub-list for method output_type
-	63, // [63:63] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	42, // 36: crier.actor.v1.Body.fanout:type_name -> crier.actor.v1.Fanout
+	3,  // 37: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
+	45, // 38: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
+	46, // 39: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
+	5,  // 40: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
+	5,  // 41: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
+	47, // 42: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
+	47, // 43: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	47, // 44: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
+	48, // 45: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
+	2,  // 46: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
+	46, // 47: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
+	46, // 48: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
+	43, // 49: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
+	46, // 50: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
+	4,  // 51: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
+	25, // 52: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
+	3,  // 53: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
+	27, // 54: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
+	49, // 55: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
+	50, // 56: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
+	51, // 57: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
+	52, // 58: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
+	47, // 59: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
+	53, // 60: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
+	2,  // 61: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
+	47, // 62: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
+	3,  // 63: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
+	64, // [64:64] is the sub-list for method output_type
+	64, // [64:64] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_crier_actor_v1_actor_proto_init() }
@@ -3212,6 +3300,7 @@ func file_crier_actor_v1_actor_proto_init() {
 		(*Body_DetachSession)(nil),
 		(*Body_CloseSession)(nil),
 		(*Body_ConfirmSession)(nil),
+		(*Body_Fanout)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3219,7 +3308,7 @@ func file_crier_actor_v1_actor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_actor_v1_actor_proto_rawDesc), len(file_crier_actor_v1_actor_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,224 @@
+package actors
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/crier-im/crier"
+	actorv1 "github.com/crier-im/crier/proto/crier/actor/v1"
+)
+
+const (
+	// fanoutName is the actor of every node that takes what is meant for several of its sessions.
+	fanoutName = "fanout"
+	// fanoutWait is how long the next packet to a node waits for the answer to the last one. A node that does not answer gets one in
+	// this time, until gossip believes it dead.
+	fanoutWait = time.Second
+	// fanoutBytes is the size from which a packet takes no more messages: protoactor's link has a bound for all that it carries at a time.
+	fanoutBytes = 1 << 20
+	// fanoutMost bounds the messages that wait for one node. A session that one more is meant for is closed as slow.
+	fanoutMost = 100_000
+)
+
+// fanout is what a node gets for its sessions in one packet. What many of them get is in it once.
+type fanout struct {
+	bodies  [][]byte // messages, by Codec
+	letters []letter
+}
+
+// letter says that a session, an actor of the node, gets a message: its place in fanout.bodies.
+type letter struct {
+	session string
+	body    int
+}
+
+// Fanout brings what user actors send to sessions. What goes to sessions of another node gathers while the last packet to that node is under way, as
+// in Nagle's algorithm: a message that comes alone goes at once, and of a push to many the body crosses a few times and not once a session. Safe for concurrent use.
+type Fanout struct {
+	metrics *Metrics
+	log     *slog.Logger
+	to      string        // the actor that takes packets
+	wait    time.Duration // for its answer
+
+	mu      sync.Mutex
+	nodes   map[string]*outgoing // with something to send, by the address of their actors
+	closed  bool
+	sending sync.WaitGroup
+}
+
+// outgoing is what waits for one node.
+type outgoing struct {
+	waiting []addressed         // in order
+	slow    map[string]struct{} // sessions that are closed, and get nothing more of this packet
+}
+
+// addressed is a message on its way to a session.
+type addressed struct {
+	session string
+	message any
+}
+
+// NewFanout returns a Fanout, which ends with Close.
+func NewFanout(m *Metrics, log *slog.Logger) *Fanout {
+	return &Fanout{metrics: m, log: log.With("component", "actors"), to: fanoutName, wait: fanoutWait, nodes: make(map[string]*outgoing)}
+}
+
+// Close waits until what is under way has been answered, for a second at most. What waits is dropped.
+func (f *Fanout) Close() {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	f.sending.Wait()
+}
+
+// Send brings a message to a session. All that is sent from one actor to one session arrives in order, or not at all.
+func (f *Fanout) Send(ctx actor.Context, session *actor.PID, msg any) {
+	if !leaves(ctx.ActorSystem(), session) {
+		ctx.Send(session, msg)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return
+	}
+	node := f.nodes[session.Address]
+	if node == nil {
+		node = new(outgoing)
+		f.nodes[session.Address] = node
+		root := ctx.ActorSystem().Root
+		f.sending.Go(func() { f.run(root, actor.NewPID(session.Address, f.to), node) })
+	}
+	node.add(session.Id, msg)
+}
+
+// add appends a message. Over the bound, the session is closed in its place: with a gap in its messages it must not go on.
+func (n *outgoing) add(session string, msg any) {
+	if _, closed := n.slow[session]; closed {
+		return
+	}
+	if len(n.waiting) >= fanoutMost {
+		if n.slow == nil {
+			n.slow = make(map[string]struct{})
+		}
+		n.slow[session] = struct{}{}
+		msg = closeSession{crier.CloseSlow}
+	}
+	n.waiting = append(n.waiting, addressed{session, msg})
+}
+
+// run sends what waits for a node, a packet at a time, until nothing does.
+func (f *Fanout) run(root *actor.RootContext, to *actor.PID, node *outgoing) {
+	for {
+		waiting := f.take(to.Address, node)
+		if len(waiting) == 0 {
+			return
+		}
+		for len(waiting) > 0 {
+			var p *actorv1.Packet
+			p, waiting = f.pack(waiting)
+			// An answer that does not come is the end of nothing: if the node lives it has the packet, or its sessions notice that the link was lost.
+			_ = root.RequestFuture(to, p, f.wait).Wait()
+		}
+	}
+}
+
+// take returns what waits for a node. Where that is nothing, the next message begins anew.
+func (f *Fanout) take(address string, node *outgoing) []addressed {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	waiting := node.waiting
+	node.waiting, node.slow = nil, nil
+	if f.closed {
+		waiting = nil
+	}
+	if len(waiting) == 0 {
+		delete(f.nodes, address)
+	}
+	return waiting
+}
+
+// pack puts what waits into a packet, in order, and returns what it has no room for. It takes one message at least.
+func (f *Fanout) pack(waiting []addressed) (*actorv1.Packet, []addressed) {
+	var out fanout
+	places := make(map[any]int)
+	size, n := 0, 0
+	for ; n < len(waiting) && size < fanoutBytes; n++ {
+		place, ok := places[bodyOf(waiting[n].message)]
+		if !ok {
+			body, err := Codec{}.Encode(waiting[n].message)
+			if err != nil {
+				f.log.Error("a message can't go to a session of another node", "type", fmt.Sprintf("%T", waiting[n].message), "err", err)
+				continue
+			}
+			place = len(out.bodies)
+			places[bodyOf(waiting[n].message)] = place
+			out.bodies = append(out.bodies, body)
+			size += len(body)
+		}
+		out.letters = append(out.letters, letter{waiting[n].session, place})
+		size += len(waiting[n].session)
+	}
+	f.metrics.fanoutMessages.Add(float64(len(out.letters)))
+	f.metrics.fanoutBodies.Add(float64(len(out.bodies)))
+	body, err := Codec{}.Encode(out)
+	if err != nil {
+		panic(err) // bytes and names of actors can always be sent
+	}
+	return &actorv1.Packet{Body: body}, waiting[n:]
+}
+
+// sameBody is equal for deliveries that are.
+type sameBody struct {
+	task        crier.TaskID
+	fromMailbox bool
+}
+
+// bodyOf returns what is equal for messages that are. Each partition makes a delivery of its own of the same push.
+func bodyOf(msg any) any {
+	if d, ok := msg.(*crier.Delivery); ok {
+		return sameBody{d.Task, d.FromMailbox}
+	}
+	return msg
+}
+
+// ServeFanout starts the actor that takes what other nodes send to sessions of this one. The error says that there is one.
+func ServeFanout(system *actor.ActorSystem, m *Metrics) error {
+	_, err := system.Root.SpawnNamed(crossingProps(m, func() actor.Actor { return &mailroom{m} }), fanoutName)
+	return err
+}
+
+// mailroom hands what is in a packet to the sessions. They share each message.
+type mailroom struct{ metrics *Metrics }
+
+// Receive takes one message.
+func (r *mailroom) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case fanout:
+		r.onFanout(ctx, m)
+	default:
+		unknownMessage(ctx, r.metrics)
+	}
+}
+
+// onFanout answers at the end, when the sender may send more.
+func (r *mailroom) onFanout(ctx actor.Context, m fanout) {
+	messages := make([]any, len(m.bodies))
+	for i, body := range m.bodies {
+		var err error
+		if messages[i], err = (Codec{}).Decode(body); err != nil {
+			r.metrics.unknown.Inc()
+			ctx.Logger().Debug("a message for sessions can't be read", slog.Any("err", err))
+		}
+	}
+	for _, l := range m.letters {
+		if l.body < len(messages) && messages[l.body] != nil {
+			ctx.Send(ctx.ActorSystem().NewLocalPID(l.session), messages[l.body])
+		}
+	}
+	ctx.Respond(done{})
+}
