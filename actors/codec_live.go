@@ -30,6 +30,8 @@ func encodeLive(b *actorv1.Body, msg any) error {
 		b.Kind = &actorv1.Body_DetachSession{DetachSession: &actorv1.DetachSession{Session: string(m.session)}}
 	case closeSession:
 		b.Kind = &actorv1.Body_CloseSession{CloseSession: &actorv1.CloseSession{Reason: string(m.reason)}}
+	case sessionForgotten:
+		b.Kind = &actorv1.Body_SessionForgotten{SessionForgotten: &actorv1.SessionForgotten{User: fromPID(m.user)}}
 	case fanout:
 		b.Kind = &actorv1.Body_Fanout{Fanout: fromFanout(m)}
 	}
@@ -60,6 +62,9 @@ func decodeLive(b *actorv1.Body) (any, error) {
 		return detachSession{crier.SessionID(k.DetachSession.GetSession())}, nil
 	case *actorv1.Body_CloseSession:
 		return closeSession{crier.CloseReason(k.CloseSession.GetReason())}, nil
+	case *actorv1.Body_SessionForgotten:
+		user, err := toPID(k.SessionForgotten.GetUser())
+		return sessionForgotten{user}, err
 	case *actorv1.Body_Fanout:
 		return toFanout(k.Fanout)
 	}

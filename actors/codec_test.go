@@ -59,6 +59,7 @@ var crossingMessages = []any{
 	confirmSession{},
 	detachSession{},
 	closeSession{},
+	sessionForgotten{},
 	fanout{},
 }
 
@@ -270,6 +271,7 @@ func TestAMessageOfANewerNodeIsNamed(t *testing.T) {
 		{Kind: &actorv1.Body_Repeated{}},
 		{Kind: &actorv1.Body_CreateApp{}},
 		{Kind: &actorv1.Body_UpdateApp{UpdateApp: &actorv1.UpdateApp{App: []byte("null")}}},
+		{Kind: &actorv1.Body_SessionForgotten{}},
 		{Kind: &actorv1.Body_Fanout{Fanout: &actorv1.Fanout{Sessions: []string{"a"}}}},
 	} {
 		bytes, err := proto.Marshal(b)

@@ -15,6 +15,8 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/asynkron/protoactor-go/remote"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/actors"
@@ -59,6 +61,32 @@ func (l *leaders) set(p crier.PartitionID, pid *actor.PID) {
 type listeners struct {
 	systems [2]*actor.ActorSystem
 	remotes [2]*remote.Remote
+
+	mu    sync.Mutex
+	conns [2][]net.Conn // that each has opened
+}
+
+// cut ends the connections that a system has opened, and not those that were opened to it.
+func (l *listeners) cut(system int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns[system] {
+		_ = c.Close()
+	}
+	l.conns[system] = nil
+}
+
+// dial is the dialer of a system.
+func (l *listeners) dial(system int) grpc.DialOption {
+	return grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.conns[system] = append(l.conns[system], c)
+		}
+		return c, err
+	})
 }
 
 var (
@@ -67,7 +95,8 @@ var (
 		l, quiet := new(listeners), slog.New(slog.DiscardHandler)
 		for i := range l.systems {
 			l.systems[i] = actor.NewActorSystemWithConfig(actor.Configure(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet })))
-			l.remotes[i] = remote.NewRemote(l.systems[i], remote.Configure("127.0.0.1", 0))
+			l.remotes[i] = remote.NewRemote(l.systems[i], remote.Configure("127.0.0.1", 0,
+				remote.WithDialOptions(grpc.WithTransportCredentials(insecure.NewCredentials()), l.dial(i))))
 			l.remotes[i].Start()
 			if err := actors.ServeFanout(l.systems[i], actors.NewMetrics(nil)); err != nil {
 				panic(err)

@@ -15,9 +15,10 @@ import (
 const (
 	// fanoutName is the actor of every node that takes what is meant for several of its sessions.
 	fanoutName = "fanout"
-	// fanoutWait is how long the next packet to a node waits for the answer to the last one. A node that does not answer gets one in
-	// this time, until gossip believes it dead.
-	fanoutWait = time.Second
+	// fanoutWait is how long a packet waits for its answer, and fanoutTries how often it is sent until one comes: the connection may have been lost,
+	// and with it the packet or the answer. Sessions take what comes twice once.
+	fanoutWait  = time.Second
+	fanoutTries = 3
 	// fanoutBytes is the size from which a packet takes no more messages: protoactor's link has a bound for all that it carries at a time.
 	fanoutBytes = 1 << 20
 	// fanoutMost bounds the messages that wait for one node. A session that one more is meant for is closed as slow.
@@ -113,18 +114,23 @@ func (n *outgoing) add(session string, msg any) {
 
 // run sends what waits for a node, a packet at a time, until nothing does.
 func (f *Fanout) run(root *actor.RootContext, to *actor.PID, node *outgoing) {
-	for {
-		waiting := f.take(to.Address, node)
-		if len(waiting) == 0 {
-			return
-		}
+	for waiting := f.take(to.Address, node); len(waiting) > 0; waiting = f.take(to.Address, node) {
 		for len(waiting) > 0 {
 			var p *actorv1.Packet
 			p, waiting = f.pack(waiting)
-			// An answer that does not come is the end of nothing: if the node lives it has the packet, or its sessions notice that the link was lost.
-			_ = root.RequestFuture(to, p, f.wait).Wait()
+			for range fanoutTries {
+				if err := root.RequestFuture(to, p, f.wait).Wait(); err == nil || f.isClosed() {
+					break
+				}
+			}
 		}
 	}
+}
+
+func (f *Fanout) isClosed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
 }
 
 // take returns what waits for a node. Where that is nothing, the next message begins anew.

@@ -39,7 +39,14 @@ func TestPack(t *testing.T) {
 	}
 	slow := closeSession{crier.CloseSlow}
 	waiting := []addressed{
-		{"a", large("1")}, {"b", slow}, {"c", large("1")}, {"d", &crier.Delivery{Task: "\xff"}}, {"e", slow}, {"f", large("2")}, {"g", large("1")}, {"h", large("3")},
+		{"a", large("1")},
+		{"b", slow},
+		{"c", large("1")},
+		{"d", &crier.Delivery{Task: "\xff"}},
+		{"e", slow},
+		{"f", large("2")},
+		{"g", large("1")},
+		{"h", large("3")},
 		{"i", &crier.Delivery{Task: "3", FromMailbox: true}},
 	}
 	f := NewFanout(NewMetrics(nil), slog.New(slog.DiscardHandler))

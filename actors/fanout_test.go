@@ -2,6 +2,7 @@ package actors_test
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/asynkron/protoactor-go/remote"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/actors"
@@ -106,7 +108,7 @@ func TestABodyCrossesOnce(t *testing.T) {
 	}
 }
 
-// A node that has a packet and does not say so gets the next one all the same.
+// A node that has a packet and does not say so gets it again, takes it once, and gets the next one.
 func TestANodeThatDoesNotAnswer(t *testing.T) {
 	x := newPair(t)
 	behind(t, x, &barrier{deaf: true}, 5*time.Millisecond)
@@ -203,5 +205,31 @@ func TestOrderAcrossNodes(t *testing.T) {
 	}
 	if h, e := x.home.unknown(t), x.edge.unknown(t); h+e != 0 {
 		t.Errorf("messages not understood: %v at home, %v at the edge", h, e)
+	}
+}
+
+// A connection between nodes that only the user actors' side has lost, or given up: the sessions are told, attach again, and have missed nothing.
+func TestALinkThatOneSideHasLost(t *testing.T) {
+	for name, lose := range map[string]func(*pair){
+		"lost": func(*pair) { listenersOf().cut(0) },
+		"given up": func(x *pair) { // protoactor ends it twice then, and with it what was sent in between
+			x.home.system.EventStream.Publish(&remote.EndpointTerminatedEvent{Address: x.edge.system.Address()})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newPair(t)
+			alice := x.dial(t, "alice")
+			home := actors.NewService("home", x.home, x.system, x.vendors, x.home.system, actors.DefaultCallTimeout, x.home.metrics, slog.New(slog.DiscardHandler))
+			lose(x)
+			for range 20 { // some while nobody knows the session
+				if _, err := home.Push(t.Context(), request(time.Hour, crier.Condition{})); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "all have come", func() bool { return len(alice.Seqs()) == 20 })
+			if seqs := alice.Seqs(); !slices.IsSorted(seqs) || seqs[19] != 20 || alice.Reason() != "" {
+				t.Errorf("%v came, closed: %q", seqs, alice.Reason())
+			}
+		})
 	}
 }

@@ -151,6 +151,8 @@ type (
 	confirmSession struct{ session crier.SessionID }
 	detachSession  struct{ session crier.SessionID }
 	closeSession   struct{ reason crier.CloseReason }
+	// sessionForgotten tells a session that its user actor has lost the connection to it.
+	sessionForgotten struct{ user *actor.PID }
 )
 
 // userKey names an account within a partition.

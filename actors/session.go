@@ -103,6 +103,8 @@ func (s *session) Receive(ctx actor.Context) {
 		s.onClosed(ctx)
 	case *actor.Terminated:
 		s.onUserGone(ctx, m.Who)
+	case sessionForgotten:
+		s.onUserGone(ctx, m.user)
 	case reattached:
 		s.onReattached(ctx, m)
 	default:
@@ -233,7 +235,7 @@ func (s *session) onClosed(ctx actor.Context) {
 	ctx.Stop(ctx.Self())
 }
 
-// onUserGone attaches again: the partition has moved, or was restarted.
+// onUserGone attaches again: the partition has moved, or was restarted, or has lost the session.
 func (s *session) onUserGone(ctx actor.Context, who *actor.PID) {
 	if s.ending || s.user == nil || !s.user.Equal(who) {
 		return

@@ -96,7 +96,7 @@ func (u *user) Receive(ctx actor.Context) {
 			ctx.Send(u.parent, passivate{u.key, ctx.Self()})
 		}
 	case *actor.Terminated:
-		u.onSessionGone(ctx, func(s *userSession) bool { return s.pid.Equal(m.Who) })
+		u.onTerminated(ctx, m)
 	case attachSession:
 		u.onAttach(ctx, m)
 	case loginDone:
@@ -416,6 +416,14 @@ func (u *user) onEnd(ctx actor.Context, reason crier.CloseReason) {
 func (u *user) drop(ctx actor.Context, s *userSession, reason crier.CloseReason) {
 	u.Fanout.Send(ctx, s.pid, closeSession{reason})
 	u.onSessionGone(ctx, func(other *userSession) bool { return other == s })
+}
+
+// onTerminated is the end of a session, or of the connection to its node. The session may not have noticed that one, and live on: it is told.
+func (u *user) onTerminated(ctx actor.Context, m *actor.Terminated) {
+	if m.Why == actor.TerminatedReason_AddressTerminated {
+		u.Fanout.Send(ctx, m.Who, sessionForgotten{ctx.Self()})
+	}
+	u.onSessionGone(ctx, func(s *userSession) bool { return s.pid.Equal(m.Who) })
 }
 
 func (u *user) onSessionGone(ctx actor.Context, gone func(*userSession) bool) {

@@ -116,6 +116,7 @@ type Body struct {
 	//	*Body_CloseSession
 	//	*Body_ConfirmSession
 	//	*Body_Fanout
+	//	*Body_SessionForgotten
 	Kind          isBody_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -491,6 +492,15 @@ func (x *Body) GetFanout() *Fanout {
 	return nil
 }
 
+func (x *Body) GetSessionForgotten() *SessionForgotten {
+	if x != nil {
+		if x, ok := x.Kind.(*Body_SessionForgotten); ok {
+			return x.SessionForgotten
+		}
+	}
+	return nil
+}
+
 type isBody_Kind interface {
 	isBody_Kind()
 }
@@ -680,6 +690,11 @@ type Body_Fanout struct {
 	Fanout *Fanout `protobuf:"bytes,70,opt,name=fanout,proto3,oneof"`
 }
 
+type Body_SessionForgotten struct {
+	// A session is no longer known to its user's actor.
+	SessionForgotten *SessionForgotten `protobuf:"bytes,71,opt,name=session_forgotten,json=sessionForgotten,proto3,oneof"`
+}
+
 func (*Body_ChangeAccounts) isBody_Kind() {}
 
 func (*Body_CheckChanges) isBody_Kind() {}
@@ -753,6 +768,8 @@ func (*Body_CloseSession) isBody_Kind() {}
 func (*Body_ConfirmSession) isBody_Kind() {}
 
 func (*Body_Fanout) isBody_Kind() {}
+
+func (*Body_SessionForgotten) isBody_Kind() {}
 
 // Pid names an actor.
 type Pid struct {
@@ -2937,13 +2954,59 @@ func (x *Fanout) GetPlaces() []uint32 {
 	return nil
 }
 
+// SessionForgotten says that a user's actor has lost the connection to a session.
+type SessionForgotten struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's actor.
+	User          *Pid `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionForgotten) Reset() {
+	*x = SessionForgotten{}
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionForgotten) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionForgotten) ProtoMessage() {}
+
+func (x *SessionForgotten) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionForgotten.ProtoReflect.Descriptor instead.
+func (*SessionForgotten) Descriptor() ([]byte, []int) {
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *SessionForgotten) GetUser() *Pid {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
 var File_crier_actor_v1_actor_proto protoreflect.FileDescriptor
 
 const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\n" +
 	"\x1acrier/actor/v1/actor.proto\x12\x0ecrier.actor.v1\x1a\x1bcrier/types/v1/funnel.proto\x1a\x1ccrier/types/v1/session.proto\x1a\x1acrier/types/v1/types.proto\"\x1c\n" +
 	"\x06Packet\x12\x12\n" +
-	"\x04body\x18\x01 \x01(\fR\x04body\"\xef\x11\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\"\xc0\x12\n" +
 	"\x04Body\x12I\n" +
 	"\x0fchange_accounts\x18\x01 \x01(\v2\x1e.crier.actor.v1.ChangeAccountsH\x00R\x0echangeAccounts\x12C\n" +
 	"\rcheck_changes\x18\x02 \x01(\v2\x1c.crier.actor.v1.CheckChangesH\x00R\fcheckChanges\x12C\n" +
@@ -2987,7 +3050,8 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\x0edetach_session\x18C \x01(\v2\x1d.crier.actor.v1.DetachSessionH\x00R\rdetachSession\x12C\n" +
 	"\rclose_session\x18D \x01(\v2\x1c.crier.actor.v1.CloseSessionH\x00R\fcloseSession\x12I\n" +
 	"\x0fconfirm_session\x18E \x01(\v2\x1e.crier.actor.v1.ConfirmSessionH\x00R\x0econfirmSession\x120\n" +
-	"\x06fanout\x18F \x01(\v2\x16.crier.actor.v1.FanoutH\x00R\x06fanoutB\x06\n" +
+	"\x06fanout\x18F \x01(\v2\x16.crier.actor.v1.FanoutH\x00R\x06fanout\x12O\n" +
+	"\x11session_forgotten\x18G \x01(\v2 .crier.actor.v1.SessionForgottenH\x00R\x10sessionForgottenB\x06\n" +
 	"\x04kind\"N\n" +
 	"\x03Pid\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x0e\n" +
@@ -3115,7 +3179,9 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\x06Fanout\x12\x16\n" +
 	"\x06bodies\x18\x01 \x03(\fR\x06bodies\x12\x1a\n" +
 	"\bsessions\x18\x02 \x03(\tR\bsessions\x12\x16\n" +
-	"\x06places\x18\x03 \x03(\rR\x06placesB8Z6github.com/crier-im/crier/proto/crier/actor/v1;actorv1b\x06proto3"
+	"\x06places\x18\x03 \x03(\rR\x06places\";\n" +
+	"\x10SessionForgotten\x12'\n" +
+	"\x04user\x18\x01 \x01(\v2\x13.crier.actor.v1.PidR\x04userB8Z6github.com/crier-im/crier/proto/crier/actor/v1;actorv1b\x06proto3"
 
 var (
 	file_crier_actor_v1_actor_proto_rawDescOnce sync.Once
@@ -3129,62 +3195,63 @@ func file_crier_actor_v1_actor_proto_rawDescGZIP() []byte {
 	return file_crier_actor_v1_actor_proto_rawDescData
 }
 
-var file_crier_actor_v1_actor_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_crier_actor_v1_actor_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_crier_actor_v1_actor_proto_goTypes = []any{
-	(*Packet)(nil),         // 0: crier.actor.v1.Packet
-	(*Body)(nil),           // 1: crier.actor.v1.Body
-	(*Pid)(nil),            // 2: crier.actor.v1.Pid
-	(*Error)(nil),          // 3: crier.actor.v1.Error
-	(*Outcome)(nil),        // 4: crier.actor.v1.Outcome
-	(*AccountChanges)(nil), // 5: crier.actor.v1.AccountChanges
-	(*ChangeAccounts)(nil), // 6: crier.actor.v1.ChangeAccounts
-	(*CheckChanges)(nil),   // 7: crier.actor.v1.CheckChanges
-	(*ReadAccounts)(nil),   // 8: crier.actor.v1.ReadAccounts
-	(*ReadPresence)(nil),   // 9: crier.actor.v1.ReadPresence
-	(*ReadReports)(nil),    // 10: crier.actor.v1.ReadReports
-	(*ReadFunnel)(nil),     // 11: crier.actor.v1.ReadFunnel
-	(*ReadCampaign)(nil),   // 12: crier.actor.v1.ReadCampaign
-	(*Explain)(nil),        // 13: crier.actor.v1.Explain
-	(*ClaimDevice)(nil),    // 14: crier.actor.v1.ClaimDevice
-	(*StartCampaign)(nil),  // 15: crier.actor.v1.StartCampaign
-	(*AcceptPush)(nil),     // 16: crier.actor.v1.AcceptPush
-	(*AttachSession)(nil),  // 17: crier.actor.v1.AttachSession
-	(*CreateApp)(nil),      // 18: crier.actor.v1.CreateApp
-	(*UpdateApp)(nil),      // 19: crier.actor.v1.UpdateApp
-	(*SetAttrNames)(nil),   // 20: crier.actor.v1.SetAttrNames
-	(*ReadIndex)(nil),      // 21: crier.actor.v1.ReadIndex
-	(*Done)(nil),           // 22: crier.actor.v1.Done
-	(*Changed)(nil),        // 23: crier.actor.v1.Changed
-	(*Checked)(nil),        // 24: crier.actor.v1.Checked
-	(*Refusal)(nil),        // 25: crier.actor.v1.Refusal
-	(*Accounts)(nil),       // 26: crier.actor.v1.Accounts
-	(*AccountOrNone)(nil),  // 27: crier.actor.v1.AccountOrNone
-	(*Presences)(nil),      // 28: crier.actor.v1.Presences
-	(*Reports)(nil),        // 29: crier.actor.v1.Reports
-	(*FunnelResult)(nil),   // 30: crier.actor.v1.FunnelResult
-	(*CampaignResult)(nil), // 31: crier.actor.v1.CampaignResult
-	(*ExplainResult)(nil),  // 32: crier.actor.v1.ExplainResult
-	(*Users)(nil),          // 33: crier.actor.v1.Users
-	(*Started)(nil),        // 34: crier.actor.v1.Started
-	(*Attached)(nil),       // 35: crier.actor.v1.Attached
-	(*Repeated)(nil),       // 36: crier.actor.v1.Repeated
-	(*Acknowledge)(nil),    // 37: crier.actor.v1.Acknowledge
-	(*MoveSession)(nil),    // 38: crier.actor.v1.MoveSession
-	(*DetachSession)(nil),  // 39: crier.actor.v1.DetachSession
-	(*ConfirmSession)(nil), // 40: crier.actor.v1.ConfirmSession
-	(*CloseSession)(nil),   // 41: crier.actor.v1.CloseSession
-	(*Fanout)(nil),         // 42: crier.actor.v1.Fanout
-	nil,                    // 43: crier.actor.v1.SetAttrNames.NamesEntry
-	(*v1.Delivery)(nil),    // 44: crier.types.v1.Delivery
-	(*v1.Change)(nil),      // 45: crier.types.v1.Change
-	(*v1.CommandID)(nil),   // 46: crier.types.v1.CommandID
-	(*v1.Campaign)(nil),    // 47: crier.types.v1.Campaign
-	(*v1.Login)(nil),       // 48: crier.types.v1.Login
-	(*v1.Account)(nil),     // 49: crier.types.v1.Account
-	(*v1.Presence)(nil),    // 50: crier.types.v1.Presence
-	(*v1.Report)(nil),      // 51: crier.types.v1.Report
-	(*v1.Funnel)(nil),      // 52: crier.types.v1.Funnel
-	(*v1.Explanation)(nil), // 53: crier.types.v1.Explanation
+	(*Packet)(nil),           // 0: crier.actor.v1.Packet
+	(*Body)(nil),             // 1: crier.actor.v1.Body
+	(*Pid)(nil),              // 2: crier.actor.v1.Pid
+	(*Error)(nil),            // 3: crier.actor.v1.Error
+	(*Outcome)(nil),          // 4: crier.actor.v1.Outcome
+	(*AccountChanges)(nil),   // 5: crier.actor.v1.AccountChanges
+	(*ChangeAccounts)(nil),   // 6: crier.actor.v1.ChangeAccounts
+	(*CheckChanges)(nil),     // 7: crier.actor.v1.CheckChanges
+	(*ReadAccounts)(nil),     // 8: crier.actor.v1.ReadAccounts
+	(*ReadPresence)(nil),     // 9: crier.actor.v1.ReadPresence
+	(*ReadReports)(nil),      // 10: crier.actor.v1.ReadReports
+	(*ReadFunnel)(nil),       // 11: crier.actor.v1.ReadFunnel
+	(*ReadCampaign)(nil),     // 12: crier.actor.v1.ReadCampaign
+	(*Explain)(nil),          // 13: crier.actor.v1.Explain
+	(*ClaimDevice)(nil),      // 14: crier.actor.v1.ClaimDevice
+	(*StartCampaign)(nil),    // 15: crier.actor.v1.StartCampaign
+	(*AcceptPush)(nil),       // 16: crier.actor.v1.AcceptPush
+	(*AttachSession)(nil),    // 17: crier.actor.v1.AttachSession
+	(*CreateApp)(nil),        // 18: crier.actor.v1.CreateApp
+	(*UpdateApp)(nil),        // 19: crier.actor.v1.UpdateApp
+	(*SetAttrNames)(nil),     // 20: crier.actor.v1.SetAttrNames
+	(*ReadIndex)(nil),        // 21: crier.actor.v1.ReadIndex
+	(*Done)(nil),             // 22: crier.actor.v1.Done
+	(*Changed)(nil),          // 23: crier.actor.v1.Changed
+	(*Checked)(nil),          // 24: crier.actor.v1.Checked
+	(*Refusal)(nil),          // 25: crier.actor.v1.Refusal
+	(*Accounts)(nil),         // 26: crier.actor.v1.Accounts
+	(*AccountOrNone)(nil),    // 27: crier.actor.v1.AccountOrNone
+	(*Presences)(nil),        // 28: crier.actor.v1.Presences
+	(*Reports)(nil),          // 29: crier.actor.v1.Reports
+	(*FunnelResult)(nil),     // 30: crier.actor.v1.FunnelResult
+	(*CampaignResult)(nil),   // 31: crier.actor.v1.CampaignResult
+	(*ExplainResult)(nil),    // 32: crier.actor.v1.ExplainResult
+	(*Users)(nil),            // 33: crier.actor.v1.Users
+	(*Started)(nil),          // 34: crier.actor.v1.Started
+	(*Attached)(nil),         // 35: crier.actor.v1.Attached
+	(*Repeated)(nil),         // 36: crier.actor.v1.Repeated
+	(*Acknowledge)(nil),      // 37: crier.actor.v1.Acknowledge
+	(*MoveSession)(nil),      // 38: crier.actor.v1.MoveSession
+	(*DetachSession)(nil),    // 39: crier.actor.v1.DetachSession
+	(*ConfirmSession)(nil),   // 40: crier.actor.v1.ConfirmSession
+	(*CloseSession)(nil),     // 41: crier.actor.v1.CloseSession
+	(*Fanout)(nil),           // 42: crier.actor.v1.Fanout
+	(*SessionForgotten)(nil), // 43: crier.actor.v1.SessionForgotten
+	nil,                      // 44: crier.actor.v1.SetAttrNames.NamesEntry
+	(*v1.Delivery)(nil),      // 45: crier.types.v1.Delivery
+	(*v1.Change)(nil),        // 46: crier.types.v1.Change
+	(*v1.CommandID)(nil),     // 47: crier.types.v1.CommandID
+	(*v1.Campaign)(nil),      // 48: crier.types.v1.Campaign
+	(*v1.Login)(nil),         // 49: crier.types.v1.Login
+	(*v1.Account)(nil),       // 50: crier.types.v1.Account
+	(*v1.Presence)(nil),      // 51: crier.types.v1.Presence
+	(*v1.Report)(nil),        // 52: crier.types.v1.Report
+	(*v1.Funnel)(nil),        // 53: crier.types.v1.Funnel
+	(*v1.Explanation)(nil),   // 54: crier.types.v1.Explanation
 }
 var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	6,  // 0: crier.actor.v1.Body.change_accounts:type_name -> crier.actor.v1.ChangeAccounts
@@ -3217,45 +3284,47 @@ var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	34, // 27: crier.actor.v1.Body.started:type_name -> crier.actor.v1.Started
 	35, // 28: crier.actor.v1.Body.attached:type_name -> crier.actor.v1.Attached
 	36, // 29: crier.actor.v1.Body.repeated:type_name -> crier.actor.v1.Repeated
-	44, // 30: crier.actor.v1.Body.delivery:type_name -> crier.types.v1.Delivery
+	45, // 30: crier.actor.v1.Body.delivery:type_name -> crier.types.v1.Delivery
 	37, // 31: crier.actor.v1.Body.acknowledge:type_name -> crier.actor.v1.Acknowledge
 	38, // 32: crier.actor.v1.Body.move_session:type_name -> crier.actor.v1.MoveSession
 	39, // 33: crier.actor.v1.Body.detach_session:type_name -> crier.actor.v1.DetachSession
 	41, // 34: crier.actor.v1.Body.close_session:type_name -> crier.actor.v1.CloseSession
 	40, // 35: crier.actor.v1.Body.confirm_session:type_name -> crier.actor.v1.ConfirmSession
 	42, // 36: crier.actor.v1.Body.fanout:type_name -> crier.actor.v1.Fanout
-	3,  // 37: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
-	45, // 38: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
-	46, // 39: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
-	5,  // 40: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
-	5,  // 41: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
-	47, // 42: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
-	47, // 43: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	47, // 44: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
-	48, // 45: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
-	2,  // 46: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
-	46, // 47: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
-	46, // 48: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
-	43, // 49: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
-	46, // 50: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
-	4,  // 51: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
-	25, // 52: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
-	3,  // 53: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
-	27, // 54: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
-	49, // 55: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
-	50, // 56: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
-	51, // 57: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
-	52, // 58: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
-	47, // 59: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
-	53, // 60: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
-	2,  // 61: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
-	47, // 62: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
-	3,  // 63: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
-	64, // [64:64] is the sub-list for method output_type
-	64, // [64:64] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	43, // 37: crier.actor.v1.Body.session_forgotten:type_name -> crier.actor.v1.SessionForgotten
+	3,  // 38: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
+	46, // 39: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
+	47, // 40: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
+	5,  // 41: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
+	5,  // 42: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
+	48, // 43: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
+	48, // 44: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	48, // 45: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
+	49, // 46: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
+	2,  // 47: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
+	47, // 48: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
+	47, // 49: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
+	44, // 50: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
+	47, // 51: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
+	4,  // 52: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
+	25, // 53: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
+	3,  // 54: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
+	27, // 55: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
+	50, // 56: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
+	51, // 57: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
+	52, // 58: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
+	53, // 59: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
+	48, // 60: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
+	54, // 61: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
+	2,  // 62: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
+	48, // 63: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
+	3,  // 64: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
+	2,  // 65: crier.actor.v1.SessionForgotten.user:type_name -> crier.actor.v1.Pid
+	66, // [66:66] is the sub-list for method output_type
+	66, // [66:66] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_crier_actor_v1_actor_proto_init() }
@@ -3301,6 +3370,7 @@ func file_crier_actor_v1_actor_proto_init() {
 		(*Body_CloseSession)(nil),
 		(*Body_ConfirmSession)(nil),
 		(*Body_Fanout)(nil),
+		(*Body_SessionForgotten)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3308,7 +3378,7 @@ func file_crier_actor_v1_actor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_actor_v1_actor_proto_rawDesc), len(file_crier_actor_v1_actor_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
