@@ -15,13 +15,15 @@ import (
 const (
 	// fanoutName is the actor of every node that takes what is meant for several of its sessions.
 	fanoutName = "fanout"
-	// fanoutWait is how long a packet waits for its answer, and fanoutTries how often it is sent until one comes: the connection may have been lost,
-	// and with it the packet or the answer. Sessions take what comes twice once.
+	// fanoutWait is how long a packet waits for its answer before it is sent again, and fanoutTries how often it is sent: the node may hang, or the
+	// connection be lost and with it the packet or the answer. Sessions take what comes twice once. After a minute receivers have given up
+	// the connections of a node that hangs.
 	fanoutWait  = time.Second
-	fanoutTries = 3
+	fanoutTries = 60
 	// fanoutBytes is the size from which a packet takes no more messages: protoactor's link has a bound for all that it carries at a time.
 	fanoutBytes = 1 << 20
-	// fanoutMost bounds the messages that wait for one node. A session that one more is meant for is closed as slow.
+	// fanoutMost bounds the messages that wait for one node while others, as many at most, are under way. A session that one more is meant for is
+	// closed as slow.
 	fanoutMost = 100_000
 )
 
@@ -47,6 +49,7 @@ type Fanout struct {
 
 	mu      sync.Mutex
 	nodes   map[string]*outgoing // with something to send, by the address of their actors
+	stop    chan struct{}        // closed by Close
 	closed  bool
 	sending sync.WaitGroup
 }
@@ -65,13 +68,18 @@ type addressed struct {
 
 // NewFanout returns a Fanout, which ends with Close.
 func NewFanout(m *Metrics, log *slog.Logger) *Fanout {
-	return &Fanout{metrics: m, log: log.With("component", "actors"), to: fanoutName, wait: fanoutWait, nodes: make(map[string]*outgoing)}
+	return &Fanout{
+		metrics: m, log: log.With("component", "actors"), to: fanoutName, wait: fanoutWait, nodes: make(map[string]*outgoing), stop: make(chan struct{}),
+	}
 }
 
-// Close waits until what is under way has been answered, for a second at most. What waits is dropped.
+// Close ends it: what waits is dropped, and nothing more is taken. A second Close does nothing.
 func (f *Fanout) Close() {
 	f.mu.Lock()
-	f.closed = true
+	if !f.closed {
+		f.closed = true
+		close(f.stop)
+	}
 	f.mu.Unlock()
 	f.sending.Wait()
 }
@@ -91,8 +99,8 @@ func (f *Fanout) Send(ctx actor.Context, session *actor.PID, msg any) {
 	if node == nil {
 		node = new(outgoing)
 		f.nodes[session.Address] = node
-		root := ctx.ActorSystem().Root
-		f.sending.Go(func() { f.run(root, actor.NewPID(session.Address, f.to), node) })
+		system := ctx.ActorSystem()
+		f.sending.Go(func() { f.run(system, actor.NewPID(session.Address, f.to), node) })
 	}
 	node.add(session.Id, msg)
 }
@@ -113,25 +121,78 @@ func (n *outgoing) add(session string, msg any) {
 }
 
 // run sends what waits for a node, a packet at a time, until nothing does.
-func (f *Fanout) run(root *actor.RootContext, to *actor.PID, node *outgoing) {
+func (f *Fanout) run(system *actor.ActorSystem, to *actor.PID, node *outgoing) {
+	c := &crossings{Fanout: f, root: system.Root, to: to, taken: make(receipts, 8)}
+	c.self, _ = system.ProcessRegistry.Add(c.taken, system.ProcessRegistry.NextId())
+	defer system.ProcessRegistry.Remove(c.self)
 	for waiting := f.take(to.Address, node); len(waiting) > 0; waiting = f.take(to.Address, node) {
 		for len(waiting) > 0 {
 			var p *actorv1.Packet
 			p, waiting = f.pack(waiting)
-			for range fanoutTries {
-				if err := root.RequestFuture(to, p, f.wait).Wait(); err == nil || f.isClosed() {
-					break
-				}
-			}
+			c.send(p)
 		}
 	}
 }
 
-func (f *Fanout) isClosed() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.closed
+// crossings are the packets that go to one node, numbered from 1.
+type crossings struct {
+	*Fanout
+	root   *actor.RootContext
+	self   *actor.PID // of taken
+	to     *actor.PID
+	taken  receipts
+	number uint32 // of the last packet
 }
+
+// send sends one packet until it is answered, or too often.
+func (c *crossings) send(p *actorv1.Packet) {
+	c.number++
+	from := &actor.PID{Address: c.self.Address, Id: c.self.Id, RequestId: c.number}
+	for range fanoutTries {
+		c.root.RequestWithCustomSender(c.to, p, from)
+		if c.isOver(time.After(c.wait)) {
+			return
+		}
+	}
+	c.log.Debug("a node does not answer: its sessions have missed something", "address", c.to.Address)
+}
+
+// isOver waits for the answer to the last packet. It reports whether nothing is left to be done, and not so when the time has come.
+func (c *crossings) isOver(time <-chan time.Time) bool {
+	for {
+		select {
+		case number := <-c.taken:
+			if number == c.number {
+				return true
+			}
+		case <-time:
+			return false
+		case <-c.stop:
+			return true
+		}
+	}
+}
+
+// receipts is the process that the other node answers to. It has the numbers of the packets that were taken.
+type receipts chan uint32
+
+// SendUserMessage is protoactor's: an answer has come.
+func (r receipts) SendUserMessage(pid *actor.PID, message any) {
+	_, answer, _ := actor.UnwrapEnvelope(message)
+	if _, dead := answer.(*actor.DeadLetterResponse); dead {
+		return // not taken
+	}
+	select {
+	case r <- pid.GetRequestId():
+	default: // to a packet that was sent again and again
+	}
+}
+
+// SendSystemMessage is protoactor's; nobody watches receipts.
+func (receipts) SendSystemMessage(*actor.PID, any) {}
+
+// Stop is protoactor's.
+func (receipts) Stop(*actor.PID) {}
 
 // take returns what waits for a node. Where that is nothing, the next message begins anew.
 func (f *Fanout) take(address string, node *outgoing) []addressed {

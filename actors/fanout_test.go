@@ -22,7 +22,8 @@ import (
 type barrier struct {
 	to     *actor.PID // that actor
 	closed atomic.Bool
-	deaf   bool // nothing is answered
+	came   atomic.Int32 // packets
+	deaf   bool         // nothing is answered
 	held   []*actor.MessageEnvelope
 }
 
@@ -33,6 +34,7 @@ type open struct{}
 func (g *barrier) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actorv1.Packet:
+		g.came.Add(1)
 		sender := ctx.Sender()
 		if g.deaf {
 			sender = nil
@@ -120,6 +122,27 @@ func TestANodeThatDoesNotAnswer(t *testing.T) {
 		}
 		want = append(want, seq+1)
 	}
+	eventually(t, "all come", func() bool { return slices.Equal(alice.Seqs(), want) })
+}
+
+// A node that hangs gets the packet again and again; afterwards everybody has everything once.
+func TestANodeThatHangs(t *testing.T) {
+	x, g := newPair(t), new(barrier)
+	pid := behind(t, x, g, 5*time.Millisecond)
+	alice := x.dial(t, "alice")
+	g.closed.Store(true)
+	var want []uint64
+	for seq := range uint64(10) {
+		if _, err := x.service.Push(t.Context(), request(0, crier.Condition{})); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, seq+1)
+	}
+	eventually(t, "the packet comes again and again", func() bool { return g.came.Load() > 10 })
+	if seqs := alice.Seqs(); len(seqs) > 0 {
+		t.Fatalf("%v came", seqs)
+	}
+	x.edge.system.Root.Send(pid, open{})
 	eventually(t, "all come", func() bool { return slices.Equal(alice.Seqs(), want) })
 }
 
