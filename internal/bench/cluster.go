@@ -21,9 +21,10 @@ const (
 	clusterNodes = 3
 	// spreadPushes is how many pushes of each are timed.
 	spreadPushes = 15
-	// idleFor is how long nodes without anything to do are watched, and settleFor how long before that they are left alone.
+	// idleFor is how long nodes without anything to do are watched, and settleFor how long before that they are left alone: leaders are evened out 10 s after
+	// the last node has come.
 	idleFor   = 20 * time.Second
-	settleFor = 5 * time.Second
+	settleFor = 15 * time.Second
 	// tick is the unit in which Linux tells the processor time of a process (USER_HZ).
 	tick = 10 * time.Millisecond
 	// spreadToken is the operator's of the nodes.

@@ -79,12 +79,15 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 
 // add makes a node, which is not started yet, of the next of the addresses.
 func (c *Cluster) add(expect int, at []string) *Node {
-	number := len(c.Nodes) + 1
+	number, join := len(c.Nodes)+1, c.gossip
+	if expect == 1 && number == 1 {
+		join = nil // it forms its cluster by itself
+	}
 	dir := filepath.Join(c.cfg.Dir, fmt.Sprintf("node-%d", number))
 	n := &Node{Number: number, URL: "http://" + at[1], Log: dir + ".log", command: append([]string{
 		c.cfg.Binary, "serve", "--data-dir", dir, "--http-listen", at[1], "--operator-token", c.cfg.Token,
 		"--cluster-gossip-listen", at[0], "--cluster-raft-listen", at[2], "--cluster-actor-listen", at[3],
-		"--cluster-bootstrap-expect", fmt.Sprint(expect), "--cluster-join", strings.Join(c.gossip, ","),
+		"--cluster-bootstrap-expect", fmt.Sprint(expect), "--cluster-join", strings.Join(join, ","),
 	}, c.cfg.Flags...)}
 	c.Nodes = append(c.Nodes, n)
 	return n
