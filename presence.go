@@ -79,7 +79,12 @@ type Login struct {
 	Node     string // of the connection
 	Platform Platform
 	SigTime  time.Time // when the UserSig was made; compared with Account.NotBefore
+	Instance string    // the running client, as it calls itself; empty: not told
+	Attempt  uint64    // greater with each login of the Instance
 }
+
+// MaxInstance bounds Login.Instance, in bytes.
+const MaxInstance = 64
 
 // CloseReason says why the server ends a session. The gateway has a close code
 // for each; the texts go to the client.

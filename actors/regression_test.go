@@ -294,3 +294,38 @@ func TestASessionThatAttachesAgainDoesNotDisplaceALaterLogin(t *testing.T) {
 		t.Errorf("the later login is closed: %s", reason)
 	}
 }
+
+// A login that was made earlier and came later, since it had waited on its way, displaced the later one of the same client: which came first tells the client alone.
+func TestLoginsOfOneClientStandInItsOrder(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	connect := func(instance string, attempt uint64) device {
+		t.Helper()
+		conn := new(actorstest.Conn)
+		s, err := n.Service.Connect(t.Context(), crier.Login{
+			App: appID, User: "a", Platform: crier.Android, SigTime: time.Now(), Instance: instance, Attempt: attempt,
+		}, conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Closed(crier.CloseByClient) })
+		return device{conn, s}
+	}
+	replaced := func(what string, d device) {
+		t.Helper()
+		eventually(t, what+" is replaced", func() bool { return d.Reason() == crier.CloseReplaced })
+	}
+	third := connect("phone", 3)
+	second := connect("phone", 2)
+	replaced("the second login, which came after the third,", second)
+	if reason := third.Reason(); reason != "" {
+		t.Errorf("the third login was closed: %s", reason)
+	}
+	fourth := connect("phone", 4)
+	replaced("the third login", third)
+	other := connect("another", 1)
+	replaced("the login of the one client, by another's,", fourth)
+	if reason := other.Reason(); reason != "" {
+		t.Errorf("the last login was closed: %s", reason)
+	}
+}

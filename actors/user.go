@@ -196,8 +196,8 @@ func (u *user) see(d *crier.Device) {
 	})
 }
 
-// add puts a session behind those that came before it. One that attaches again was there before others logged in, for all that this actor knows. If it
-// is there already, since its request came twice, it takes its own place.
+// add puts a session behind those that came before it. One that attaches again was there before others logged in, for all that this actor knows. Logins
+// of one running client stand in the order in which it has made them, whatever came when. If the session is there already, since its request came twice, it takes its own place.
 func (u *user) add(s *userSession, again bool) {
 	same := func(other *userSession) bool { return other.login.Session == s.login.Session }
 	if i := slices.IndexFunc(u.sessions, same); i >= 0 {
@@ -205,11 +205,20 @@ func (u *user) add(s *userSession, again bool) {
 		u.sessions[i] = s
 		return
 	}
+	at := len(u.sessions)
 	if again {
-		u.sessions = slices.Insert(u.sessions, 0, s)
-	} else {
-		u.sessions = append(u.sessions, s)
+		at = 0
 	}
+	for i, other := range u.sessions {
+		switch {
+		case s.login.Instance == "" || other.login.Instance != s.login.Instance:
+		case other.login.Attempt < s.login.Attempt:
+			at = max(at, i+1)
+		default:
+			at = min(at, i)
+		}
+	}
+	u.sessions = slices.Insert(u.sessions, at, s)
 }
 
 // onConfirm closes the sessions that the app's policy does not allow beside a later one that is in use.

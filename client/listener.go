@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -33,12 +34,14 @@ type Listener struct {
 	wishes wishes
 
 	// The rest belongs to Run.
-	ws     *websocket.Conn
-	since  time.Time     // when the last login was accepted; zero: it was not
-	sig    string        // of the last login
-	stale  string        // a UserSig that the server called expired
-	again  chan struct{} // a registration on this connection is to be repeated
-	failed *crier.Error
+	ws       *websocket.Conn
+	instance string        // tells this receiver's logins from those of others
+	attempt  uint64        // of the last login
+	since    time.Time     // when the last login was accepted; zero: it was not
+	sig      string        // of the last login
+	stale    string        // a UserSig that the server called expired
+	again    chan struct{} // a registration on this connection is to be repeated
+	failed   *crier.Error
 }
 
 // NewListener makes a receiver. The error names the field of the configuration.
@@ -47,7 +50,7 @@ func NewListener(cfg ListenConfig) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{cfg: cfg, codec: codec, wishes: wishes{changed: make(chan struct{}, 1)}}
+	l := &Listener{cfg: cfg, codec: codec, instance: rand.Text(), wishes: wishes{changed: make(chan struct{}, 1)}}
 	if cfg.Device != nil {
 		l.Register(*cfg.Device)
 	}
@@ -98,9 +101,10 @@ func refusal(resp *http.Response, err error) error {
 }
 
 func (l *Listener) logIn(ctx context.Context) (heartbeat time.Duration, err error) {
+	l.attempt++
 	err = l.send(ctx, &frame.Login{
 		SDKAppID: l.cfg.SDKAppID, Identifier: string(l.cfg.UserID), UserSig: l.sig, Platform: l.cfg.Platform,
-		Client: l.cfg.Client, Version: l.cfg.Version,
+		Client: l.cfg.Client, Version: l.cfg.Version, Instance: l.instance, Attempt: l.attempt,
 	})
 	if err != nil {
 		return 0, err

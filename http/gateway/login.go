@@ -144,6 +144,9 @@ func (g *Gateway) authenticate(f *frame.Login) (crier.Login, error) {
 	if !f.Platform.Valid() {
 		return none, crier.Errorf(crier.CodeBadParameter, "platform %s is unknown", crier.Quote(string(f.Platform)))
 	}
+	if len(f.Instance) > crier.MaxInstance {
+		return none, crier.Errorf(crier.CodeBadParameter, "instance is %d bytes long, it must be %d at most", len(f.Instance), crier.MaxInstance)
+	}
 	ticket, err := usersig.Parse(f.UserSig)
 	if err != nil {
 		return none, err
@@ -161,5 +164,6 @@ func (g *Gateway) authenticate(f *frame.Login) (crier.Login, error) {
 	}
 	return crier.Login{
 		App: app.ID, User: user, Session: crier.SessionID(rand.Text()), Platform: f.Platform, SigTime: ticket.Time,
+		Instance: f.Instance, Attempt: f.Attempt,
 	}, nil
 }

@@ -62,6 +62,7 @@ func TestRefusedLogins(t *testing.T) {
 		"no identifier":      {func(l *frame.Login) { l.Identifier = "" }, crier.CodeBadAccount, 4105},
 		"33 bytes":           {func(l *frame.Login) { l.Identifier = strings.Repeat("a", 33) }, crier.CodeBadAccount, 4105},
 		"unknown platform":   {func(l *frame.Login) { l.Platform = "Toaster" }, crier.CodeBadParameter, 4105},
+		"long instance":      {func(l *frame.Login) { l.Instance = strings.Repeat("x", crier.MaxInstance+1) }, crier.CodeBadParameter, 4105},
 		"no usersig":         {func(l *frame.Login) { l.UserSig = "" }, crier.CodeSigMissing, 4105},
 		"malformed usersig":  {func(l *frame.Login) { l.UserSig = "x" }, crier.CodeSigMalformed, 4105},
 		"unknown app":        {func(l *frame.Login) { l.SDKAppID = 5 }, crier.CodeUnknownApp, 4105},

@@ -11,7 +11,7 @@ import (
 func FromLogin(l *crier.Login) *typesv1.Login {
 	return &typesv1.Login{
 		App: uint32(l.App), User: string(l.User), Session: string(l.Session), Platform: string(l.Platform), SigTimeNs: fromNanos(l.SigTime),
-		Node: l.Node,
+		Node: l.Node, Instance: l.Instance, Attempt: l.Attempt,
 	}
 }
 
@@ -20,6 +20,7 @@ func ToLogin(p *typesv1.Login) crier.Login {
 	return crier.Login{
 		App: crier.AppID(p.GetApp()), User: crier.UserID(p.GetUser()), Session: crier.SessionID(p.GetSession()),
 		Node: p.GetNode(), Platform: crier.Platform(p.GetPlatform()), SigTime: toNanos(p.GetSigTimeNs()),
+		Instance: p.GetInstance(), Attempt: p.GetAttempt(),
 	}
 }
 

@@ -25,8 +25,9 @@ var examples = []struct {
 	about string
 }{
 	{
-		&frame.Login{SDKAppID: 1400000001, Identifier: "alice", UserSig: "eJw...", Platform: crier.Web, Client: "crier-js", Version: "1.0"},
-		"Client: who it is. `client` and `version` are for the server's logs and may be absent.",
+		&frame.Login{SDKAppID: 1400000001, Identifier: "alice", UserSig: "eJw...", Platform: crier.Web, Client: "crier-js", Version: "1.0", Instance: "q7Kx2b9V", Attempt: 3},
+		"Client: who it is. `client` and `version` are for the server's logs and may be absent. `instance` and `attempt` tell which of the client's logins is the latest, "+
+			"see [Logging in](#logging-in).",
 	},
 	{
 		&frame.Ack{Seqs: []uint64{42}, Cumulative: true},

@@ -17,8 +17,10 @@ type Login struct {
 	Identifier string         `json:"identifier"`
 	UserSig    string         `json:"usersig"`
 	Platform   crier.Platform `json:"platform"`
-	Client     string         `json:"client,omitempty"`  // name of the client software
-	Version    string         `json:"version,omitempty"` // its version
+	Client     string         `json:"client,omitempty"`   // name of the client software
+	Version    string         `json:"version,omitempty"`  // its version
+	Instance   string         `json:"instance,omitempty"` // random, the same in all logins of one running client
+	Attempt    uint64         `json:"attempt,omitempty"`  // greater with each login of the instance
 }
 
 // Ack says which kept messages the device has: those with the numbers in

@@ -25,7 +25,7 @@ func (protoCodec) EncodeClient(f Client) ([]byte, error) {
 	case *Login:
 		p.Frame = &gatewayv1.ClientFrame_Login{Login: &gatewayv1.Login{
 			Sdkappid: uint32(f.SDKAppID), Identifier: text(f.Identifier), Usersig: text(f.UserSig),
-			Platform: text(f.Platform), Client: text(f.Client), Version: text(f.Version),
+			Platform: text(f.Platform), Client: text(f.Client), Version: text(f.Version), Instance: text(f.Instance), Attempt: f.Attempt,
 		}}
 	case *Ack:
 		p.Frame = &gatewayv1.ClientFrame_Ack{Ack: &gatewayv1.Ack{Seqs: f.Seqs, Cumulative: f.Cumulative}}
@@ -55,7 +55,7 @@ func (protoCodec) DecodeClient(data []byte) (Client, error) {
 		l := f.Login
 		return &Login{
 			SDKAppID: crier.AppID(l.GetSdkappid()), Identifier: l.GetIdentifier(), UserSig: l.GetUsersig(),
-			Platform: crier.Platform(l.GetPlatform()), Client: l.GetClient(), Version: l.GetVersion(),
+			Platform: crier.Platform(l.GetPlatform()), Client: l.GetClient(), Version: l.GetVersion(), Instance: l.GetInstance(), Attempt: l.GetAttempt(),
 		}, nil
 	case *gatewayv1.ClientFrame_Ack:
 		return &Ack{Seqs: f.Ack.GetSeqs(), Cumulative: f.Ack.GetCumulative()}, nil

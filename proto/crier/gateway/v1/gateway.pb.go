@@ -385,7 +385,11 @@ type Login struct {
 	// Name of the client software, for the server's logs; may be empty.
 	Client string `protobuf:"bytes,5,opt,name=client,proto3" json:"client,omitempty"`
 	// Version of the client software, for the server's logs; may be empty.
-	Version       string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// Random, the same in all logins of one running client; may be empty.
+	Instance string `protobuf:"bytes,7,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Greater with each login of the instance.
+	Attempt       uint64 `protobuf:"varint,8,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -460,6 +464,20 @@ func (x *Login) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *Login) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Login) GetAttempt() uint64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
 }
 
 // Ack says which kept messages the device has.
@@ -1350,7 +1368,7 @@ const file_crier_gateway_v1_gateway_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\v2\x17.crier.gateway.v1.ErrorH\x00R\x05error\x12)\n" +
 	"\x03bye\x18\x06 \x01(\v2\x15.crier.gateway.v1.ByeH\x00R\x03bye\x122\n" +
 	"\x06device\x18\a \x01(\v2\x18.crier.gateway.v1.DeviceH\x00R\x06deviceB\a\n" +
-	"\x05frame\"\xab\x01\n" +
+	"\x05frame\"\xe1\x01\n" +
 	"\x05Login\x12\x1a\n" +
 	"\bsdkappid\x18\x01 \x01(\rR\bsdkappid\x12\x1e\n" +
 	"\n" +
@@ -1359,7 +1377,9 @@ const file_crier_gateway_v1_gateway_proto_rawDesc = "" +
 	"\ausersig\x18\x03 \x01(\tR\ausersig\x12\x1a\n" +
 	"\bplatform\x18\x04 \x01(\tR\bplatform\x12\x16\n" +
 	"\x06client\x18\x05 \x01(\tR\x06client\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"9\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x1a\n" +
+	"\binstance\x18\a \x01(\tR\binstance\x12\x18\n" +
+	"\aattempt\x18\b \x01(\x04R\aattempt\"9\n" +
 	"\x03Ack\x12\x12\n" +
 	"\x04seqs\x18\x01 \x03(\x04R\x04seqs\x12\x1e\n" +
 	"\n" +

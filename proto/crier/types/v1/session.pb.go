@@ -35,7 +35,11 @@ type Login struct {
 	// When the UserSig was made, Unix nanoseconds; 0: not known.
 	SigTimeNs int64 `protobuf:"varint,5,opt,name=sig_time_ns,json=sigTimeNs,proto3" json:"sig_time_ns,omitempty"`
 	// The node of the connection.
-	Node          string `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`
+	Node string `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`
+	// The running client, as it calls itself; empty: not told.
+	Instance string `protobuf:"bytes,7,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Greater with each login of the instance.
+	Attempt       uint64 `protobuf:"varint,8,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -110,6 +114,20 @@ func (x *Login) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *Login) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Login) GetAttempt() uint64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
 }
 
 // Delivery is a message on its way to a receiver.
@@ -471,14 +489,16 @@ var File_crier_types_v1_session_proto protoreflect.FileDescriptor
 
 const file_crier_types_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x1ccrier/types/v1/session.proto\x12\x0ecrier.types.v1\x1a\x1acrier/types/v1/types.proto\"\x97\x01\n" +
+	"\x1ccrier/types/v1/session.proto\x12\x0ecrier.types.v1\x1a\x1acrier/types/v1/types.proto\"\xcd\x01\n" +
 	"\x05Login\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x18\n" +
 	"\asession\x18\x03 \x01(\tR\asession\x12\x1a\n" +
 	"\bplatform\x18\x04 \x01(\tR\bplatform\x12\x1e\n" +
 	"\vsig_time_ns\x18\x05 \x01(\x03R\tsigTimeNs\x12\x12\n" +
-	"\x04node\x18\x06 \x01(\tR\x04node\"\xc4\x02\n" +
+	"\x04node\x18\x06 \x01(\tR\x04node\x12\x1a\n" +
+	"\binstance\x18\a \x01(\tR\binstance\x12\x18\n" +
+	"\aattempt\x18\b \x01(\x04R\aattempt\"\xc4\x02\n" +
 	"\bDelivery\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x10\n" +
