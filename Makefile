@@ -30,8 +30,8 @@ test: ## run every test
 race: ## run the tests of what is concurrent with the race detector
 	go test -race -timeout 20m $(RACE)
 
-chaos: ## break NODES nodes, their disks and network for DURATION, as SEED has it (0: any), and check what Crier promises
-	go test ./test/cluster -run TestChaos -count 1 -v -timeout 0 -chaos-duration $(DURATION) -chaos-seed $(SEED) -chaos-nodes $(NODES)
+chaos: ## break NODES nodes, their disks and network for DURATION, as SEED has it (0: any), by FAULTS (all), and check what Crier promises
+	go test ./test/cluster -run TestChaos -count 1 -v -timeout 0 -chaos-duration $(DURATION) -chaos-seed $(SEED) -chaos-nodes $(NODES) -chaos-faults "$(FAULTS)"
 
 lint: ## check formatting and style
 	$(TOOL) golangci-lint run --timeout 20m ./...

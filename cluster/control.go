@@ -14,12 +14,12 @@ import (
 	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
 )
 
-const (
-	// controlName is the actor of every node that tells of its replicas, and takes the steps of moves.
-	controlName = "control"
-	// controlTimeout bounds one question to a node, or one step.
-	controlTimeout = 10 * time.Second
-)
+// controlTimeout bounds one question to a node, or one step.
+const controlTimeout = 10 * time.Second
+
+// controlName is the actor of a node that tells of its replicas, and takes the steps of moves. It has the node's id in it: a node whose disk was replaced has
+// the addresses of the one before, and must not answer for it.
+func controlName(node string) string { return "control-" + node }
 
 var (
 	errNotCoordinator = errors.New("this node does not lead the system group")
@@ -176,7 +176,7 @@ func (n *Node) askControl(ctx context.Context, node string, msg any) (any, error
 	if err := ctx.Err(); err != nil || timeout <= 0 {
 		return nil, errors.Join(err, context.DeadlineExceeded)
 	}
-	future := n.system.Root.RequestFuture(actor.NewPID(m.ActorAddress, controlName), msg, timeout)
+	future := n.system.Root.RequestFuture(actor.NewPID(m.ActorAddress, controlName(node)), msg, timeout)
 	type result struct {
 		answer any
 		err    error

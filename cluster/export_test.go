@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/crier-im/crier"
 	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
 )
@@ -15,4 +17,10 @@ func (n *Node) DropAt(ctx context.Context, id string, p crier.PartitionID, leade
 // RemoveAt orders the leader of a partition to take a node out of the configuration with the index.
 func (n *Node) RemoveAt(ctx context.Context, leader string, p crier.PartitionID, id string, index uint64) error {
 	return n.takeStepAt(ctx, leader, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_REMOVE, Partition: uint32(p), Node: id, ConfigurationIndex: index})
+}
+
+// SurveyAt asks the node at the address of this one's actors for its replicas, as a coordinator does that believes that the node with the id is there.
+func (n *Node) SurveyAt(id string) error {
+	_, err := n.system.Root.RequestFuture(actor.NewPID(n.system.Address(), controlName(id)), new(clusterv1.Survey), controlTimeout).Result()
+	return err
 }

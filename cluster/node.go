@@ -181,7 +181,7 @@ func (n *Node) openActors() error {
 	if _, err := n.system.Root.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return &relay{n} }), relayName); err != nil {
 		return fmt.Errorf("start the relay: %w", err)
 	}
-	if n.control, err = n.system.Root.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return newControl(n) }), controlName); err != nil {
+	if n.control, err = n.system.Root.SpawnNamed(actor.PropsFromProducer(func() actor.Actor { return newControl(n) }), controlName(n.cfg.NodeID)); err != nil {
 		return fmt.Errorf("start the control actor: %w", err)
 	}
 	failed := make(chan error, 1)

@@ -177,3 +177,16 @@ func BenchmarkRequest(b *testing.B) {
 		})
 	}
 }
+
+// A node that has the addresses of one before it, which is gone for ever, does not answer for that one.
+func TestANodeDoesNotAnswerForAnother(t *testing.T) {
+	t.Parallel()
+	n := open(t, config(1), clustertest.NewStorage())
+	defer closeNode(t, n)
+	if err := n.SurveyAt(config(1).NodeID); err != nil {
+		t.Errorf("the node itself: %v", err)
+	}
+	if err := n.SurveyAt("another"); err == nil {
+		t.Error("it answers for another")
+	}
+}

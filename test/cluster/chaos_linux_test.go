@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 var (
 	chaosDuration = flag.Duration("chaos-duration", 20*time.Second, "how long TestChaos begins rounds")
 	chaosSeed     = flag.Uint64("chaos-seed", 1, "which faults it makes; 0: any")
+	chaosFaults   = flag.String("chaos-faults", "", "kinds of faults that it makes, with commas; empty: all")
 	chaosNodes    = flag.Int("chaos-nodes", nodes, "how many nodes form its cluster")
 )
 
@@ -53,6 +55,10 @@ func newChaos(t *testing.T, seed uint64, founders int) *chaos {
 		}
 	}
 	c.faults = c.kinds()
+	if *chaosFaults != "" {
+		kinds := strings.Split(*chaosFaults, ",")
+		c.faults = slices.DeleteFunc(c.faults, func(f fault) bool { return !slices.Contains(kinds, f.kind) })
+	}
 	c.form(c.nodes[:founders], c.flags()...)
 	c.keys[appID] = c.createApp(appID)
 	c.prepare(appID, "count")
@@ -105,7 +111,7 @@ func TestChaos(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
-	t.Logf("-chaos-seed %d -chaos-duration %v -chaos-nodes %d", seed, *chaosDuration, *chaosNodes)
+	t.Logf("-chaos-seed %d -chaos-duration %v -chaos-nodes %d -chaos-faults %q", seed, *chaosDuration, *chaosNodes, *chaosFaults)
 	c := newChaos(t, seed, *chaosNodes)
 	c.front = c.balancer()
 	listening, silence := context.WithCancel(t.Context())
