@@ -26,7 +26,7 @@ var examples = []struct {
 }{
 	{
 		&frame.Login{SDKAppID: 1400000001, Identifier: "alice", UserSig: "eJw...", Platform: crier.Web, Client: "crier-js", Version: "1.0", Instance: "q7Kx2b9V", Attempt: 3},
-		"Client: who it is. `client` and `version` are for the server's logs and may be absent. `instance` and `attempt` tell which of the client's logins is the latest, "+
+		"Client: who it is. `client` and `version` are for the server's logs and may be absent. `instance` and `attempt` tell which of the client's logins is the latest, " +
 			"see [Logging in](#logging-in).",
 	},
 	{
