@@ -145,12 +145,7 @@ func (n *Node) takeStep(ctx context.Context, s *clusterv1.Step) error {
 	return g.change(s)
 }
 
-// takeStepAt has a node take a step.
-func (n *Node) takeStepAt(ctx context.Context, node string, s *clusterv1.Step) error {
-	return n.stepAt(ctx, node, s)
-}
-
-// stepAt asks a node for what it can only do or not.
+// stepAt asks a node for what it can only do or not, such as a step of a move.
 func (n *Node) stepAt(ctx context.Context, node string, msg any) error {
 	answer, err := n.askControl(ctx, node, msg)
 	if err != nil {

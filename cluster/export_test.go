@@ -11,12 +11,12 @@ import (
 
 // DropAt orders the node with the id to delete its replica of a partition, as a coordinator would that believes in the leader.
 func (n *Node) DropAt(ctx context.Context, id string, p crier.PartitionID, leader string) error {
-	return n.takeStepAt(ctx, id, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_DROP, Partition: uint32(p), Node: id, Leader: leader})
+	return n.stepAt(ctx, id, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_DROP, Partition: uint32(p), Node: id, Leader: leader})
 }
 
 // RemoveAt orders the leader of a partition to take a node out of the configuration with the index.
 func (n *Node) RemoveAt(ctx context.Context, leader string, p crier.PartitionID, id string, index uint64) error {
-	return n.takeStepAt(ctx, leader, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_REMOVE, Partition: uint32(p), Node: id, ConfigurationIndex: index})
+	return n.stepAt(ctx, leader, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_REMOVE, Partition: uint32(p), Node: id, ConfigurationIndex: index})
 }
 
 // SurveyAt asks the node at the address of this one's actors for its replicas, as a coordinator does that believes that the node with the id is there.

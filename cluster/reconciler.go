@@ -280,14 +280,14 @@ func (r *reconciler) takeOne(ctx context.Context, g *groupView, s step) error {
 	message := &clusterv1.Step{Kind: s.kind, Partition: uint32(s.group), Node: s.node, ConfigurationIndex: g.configuration, Leader: g.leader}
 	switch s.kind {
 	case clusterv1.StepKind_STEP_KIND_OPEN, clusterv1.StepKind_STEP_KIND_DROP:
-		return r.node.takeStepAt(ctx, s.node, message)
+		return r.node.stepAt(ctx, s.node, message)
 	case clusterv1.StepKind_STEP_KIND_ADD: // never before the group is open there: see dropGroup
 		open := &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_OPEN, Partition: uint32(s.group), Node: s.node}
-		if err := r.node.takeStepAt(ctx, s.node, open); err != nil {
+		if err := r.node.stepAt(ctx, s.node, open); err != nil {
 			return err
 		}
 	}
-	return r.node.takeStepAt(ctx, g.leader, message)
+	return r.node.stepAt(ctx, g.leader, message)
 }
 
 // farewell lets drained nodes go, and tells those that have left for ever.

@@ -265,7 +265,7 @@ func (n *Node) recoverPartition(ctx context.Context, p crier.PartitionID, one *c
 	step := func(node string, kind clusterv1.StepKind) error {
 		bounded, cancel := context.WithTimeout(ctx, controlTimeout+recoverTimeout)
 		defer cancel()
-		return n.takeStepAt(bounded, node, &clusterv1.Step{Kind: kind, Partition: uint32(p), Node: one.Node, Leader: one.Node, Term: term})
+		return n.stepAt(bounded, node, &clusterv1.Step{Kind: kind, Partition: uint32(p), Node: one.Node, Leader: one.Node, Term: term})
 	}
 	var parked []string
 	var err error

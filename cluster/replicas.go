@@ -149,7 +149,7 @@ func (n *Node) dropGroup(ctx context.Context, p crier.PartitionID, leader string
 
 // confirmedOut returns nil once the leader of a group has confirmed that this node does not belong to it.
 func (n *Node) confirmedOut(ctx context.Context, p crier.PartitionID, leader string) error {
-	return n.takeStepAt(ctx, leader, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_CONFIRM_OUT, Partition: uint32(p), Node: n.cfg.NodeID})
+	return n.stepAt(ctx, leader, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_CONFIRM_OUT, Partition: uint32(p), Node: n.cfg.NodeID})
 }
 
 // shut closes a group here. The caller holds it.

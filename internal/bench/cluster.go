@@ -81,11 +81,7 @@ func micros(d time.Duration) float64 { return d.Seconds() * 1e6 }
 
 // measureSpread starts nodes, watches them while they have nothing to do, opens the connections, as many to each, and pushes to all.
 func measureSpread(ctx context.Context, cfg Config, nodes int) (s spread, err error) {
-	dir := filepath.Join(cfg.Dir, fmt.Sprintf("cluster-of-%d", nodes))
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return s, err
-	}
-	c, err := localcluster.Start(ctx, localcluster.Config{Binary: cfg.Binary, Dir: dir, Nodes: nodes, Token: spreadToken, Flags: []string{"--log-level", "warn"}})
+	c, err := startCluster(ctx, cfg, fmt.Sprintf("cluster-of-%d", nodes), nodes)
 	if c != nil {
 		defer func() { err = errors.Join(err, c.Close()) }()
 	}
@@ -112,6 +108,15 @@ func measureSpread(ctx context.Context, cfg Config, nodes int) (s spread, err er
 		}
 	}
 	return s, s.measure(c, receivers, pushing(ctx, caller))
+}
+
+// startCluster starts processes on a directory below cfg.Dir. What was started is to be closed, also after an error.
+func startCluster(ctx context.Context, cfg Config, dir string, nodes int) (*localcluster.Cluster, error) {
+	dir = filepath.Join(cfg.Dir, dir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return localcluster.Start(ctx, localcluster.Config{Binary: cfg.Binary, Dir: dir, Nodes: nodes, Token: spreadToken, Flags: []string{"--log-level", "warn"}})
 }
 
 // makeApp makes an app that may push as often as it likes, and returns a client of its admin once every node knows it.

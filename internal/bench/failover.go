@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -122,11 +121,7 @@ func behind(s *crier.ClusterStatus, replicas int) error {
 
 // measureFailover kills nodes of three, in turn, and stops others for a while.
 func measureFailover(ctx context.Context, cfg Config) (results []Result, err error) {
-	dir := filepath.Join(cfg.Dir, "failover")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, err
-	}
-	c, err := localcluster.Start(ctx, localcluster.Config{Binary: cfg.Binary, Dir: dir, Nodes: clusterNodes, Token: spreadToken, Flags: []string{"--log-level", "warn"}})
+	c, err := startCluster(ctx, cfg, "failover", clusterNodes)
 	if c != nil {
 		defer func() { err = errors.Join(err, c.Close()) }()
 	}

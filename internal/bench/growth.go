@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -29,11 +27,7 @@ const (
 
 // measureGrowth adds a fourth node to three that keep the accounts, while accounts are changed.
 func measureGrowth(ctx context.Context, cfg Config) (results []Result, err error) {
-	dir := filepath.Join(cfg.Dir, "growth")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, err
-	}
-	c, err := localcluster.Start(ctx, localcluster.Config{Binary: cfg.Binary, Dir: dir, Nodes: clusterNodes, Token: spreadToken, Flags: []string{"--log-level", "warn"}})
+	c, err := startCluster(ctx, cfg, "growth", clusterNodes)
 	if c != nil {
 		defer func() { err = errors.Join(err, c.Close()) }()
 	}
