@@ -39,10 +39,16 @@ func (m *Mux) serveLink(c net.Conn, peer string) {
 	writer.Wait()
 	in.waiting.Wait()
 	m.mu.Lock()
-	if m.inbound[peer] == c {
+	last := m.inbound[peer] == c
+	if last {
 		delete(m.inbound, peer)
 	}
 	m.mu.Unlock()
+	if last {
+		if l, err := m.link(peer); err == nil {
+			l.lost()
+		}
+	}
 }
 
 // handle takes one request. It never waits: the groups of a connection are independent of each other.

@@ -28,6 +28,7 @@ type link struct {
 	poked   chan struct{} // the peer has shown up: dial now
 
 	mu     sync.Mutex
+	known  bool          // there was a connection, in either direction
 	out    *outbound     // nil while down
 	tried  bool          // a first attempt has ended
 	err    error         // of the last attempt
@@ -41,6 +42,14 @@ func newLink(m *Mux, peer string) *link {
 		mux: m, peer: peer, traffic: m.metrics.peer(peer), log: m.log.With("peer", peer),
 		poked: make(chan struct{}, 1), change: make(chan struct{}), wanted: time.Now(),
 	}
+}
+
+// lost tells the link that the peer's own connection has broken: the next attempt, which begins now, tells whether it has died.
+func (l *link) lost() {
+	l.mu.Lock()
+	l.known = true
+	l.mu.Unlock()
+	l.poke()
 }
 
 // poke ends the pause before the next attempt.
@@ -101,7 +110,7 @@ func (l *link) set(change func()) {
 
 // run keeps the link until ctx ends, or nobody has wanted it for long.
 func (l *link) run(ctx context.Context) {
-	pause, logged, known := firstPause, false, false
+	pause, logged := firstPause, false
 	for ctx.Err() == nil && !l.giveUp() {
 		began := time.Now()
 		up, err := l.attempt(ctx)
@@ -109,7 +118,7 @@ func (l *link) run(ctx context.Context) {
 			break
 		}
 		l.traffic.failures.Inc()
-		if known = known || up; known && errors.Is(err, syscall.ECONNREFUSED) && l.mux.cfg.Refused != nil {
+		if errors.Is(err, syscall.ECONNREFUSED) && l.mux.cfg.Refused != nil && l.wasUp() {
 			l.mux.cfg.Refused(l.peer)
 		}
 		if up && time.Since(began) > lastPause {
@@ -139,7 +148,7 @@ func (l *link) attempt(ctx context.Context) (up bool, err error) {
 	out := newOutbound(newConn(c, l.mux.cfg.PeerTimeout, max(l.mux.cfg.Coalesce, 0), l.traffic), l.mux.cfg.NodeID, l.peer)
 	stop := context.AfterFunc(ctx, func() { out.fail(ErrClosed) })
 	defer stop()
-	l.set(func() { l.tried, l.out, l.err = true, out, nil })
+	l.set(func() { l.tried, l.known, l.out, l.err = true, true, out, nil })
 	l.traffic.up.Set(1)
 	l.log.Info("a link to a node is up", "addr", c.RemoteAddr().String())
 	var writer sync.WaitGroup
@@ -150,6 +159,13 @@ func (l *link) attempt(ctx context.Context) (up bool, err error) {
 	out.failAll()
 	writer.Wait()
 	return true, err
+}
+
+// wasUp reports whether there has been a connection to the peer, or from it.
+func (l *link) wasUp() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known
 }
 
 // giveUp withdraws a link that nobody wants any more.

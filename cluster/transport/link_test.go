@@ -34,8 +34,51 @@ func metric(t testing.TB, r *prometheus.Registry, name, peer string) (sum float6
 	return sum
 }
 
-func beat(g raft.Transport) error {
-	return g.AppendEntries("b", "b", &raft.AppendEntriesRequest{RPCHeader: header("a"), Term: 1}, new(raft.AppendEntriesResponse))
+func beat(g raft.Transport) error { return beatTo(g, "b") }
+
+func beatTo(g raft.Transport, peer raft.ServerID) error {
+	return g.AppendEntries(peer, raft.ServerAddress(peer), &raft.AppendEntriesRequest{RPCHeader: header("a"), Term: 1}, new(raft.AppendEntriesResponse))
+}
+
+// A node that dies is noticed by those that had a connection to it, and by those that only had one from it: they call it, and are refused.
+// What was never there does not die.
+func TestDeathIsNoticed(t *testing.T) {
+	t.Parallel()
+	for _, from := range []string{"a", "b"} {
+		t.Run("a connection of "+from, func(t *testing.T) {
+			t.Parallel()
+			n := newNetwork()
+			refused := make(chan string, 100)
+			a := n.open(t, "a", func(c *transport.Config) { c.Refused = func(node string) { refused <- node } })
+			b := n.open(t, "b", nil)
+			n.mu.Lock()
+			n.addrs["c"] = n.addrs["a"][:strings.LastIndex(n.addrs["a"], ":")] + ":1" // nobody listens there
+			n.mu.Unlock()
+			caller, answers, to := a.Group(0), b.Group(0), raft.ServerID("b")
+			if from == "b" {
+				caller, answers, to = answers, caller, "a"
+			}
+			serve(t, answers, new(follower).answer)
+			vote := func(to raft.ServerID) error {
+				return caller.RequestVote(to, raft.ServerAddress(to), &raft.RequestVoteRequest{RPCHeader: header(from)}, new(raft.RequestVoteResponse))
+			}
+			if err := vote("c"); !errors.Is(err, transport.ErrLinkDown) {
+				t.Fatal(err)
+			}
+			if err := beatTo(caller, to); err != nil {
+				t.Fatal(err)
+			}
+			closeMux(t, b)
+			select {
+			case node := <-refused:
+				if node != "b" {
+					t.Errorf("%s is said to have died", node)
+				}
+			case <-time.After(30 * time.Second):
+				t.Error("nobody noticed")
+			}
+		})
+	}
 }
 
 // A peer that hangs, with its connection open, is noticed by PeerTimeout.
