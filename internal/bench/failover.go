@@ -86,19 +86,39 @@ func (p *probe) until(ctx context.Context, except int) error {
 	return errors.Join(errs...)
 }
 
-// caughtUp returns when every replica has applied everything, as one of the nodes but one tells it.
-func caughtUp(ctx context.Context, c *localcluster.Cluster, ask int) error {
-	o := newOperator(c.Nodes[ask].URL, spreadToken)
+// waitFor returns when what a node tells of the cluster has no error.
+func waitFor(ctx context.Context, ask *localcluster.Node, check func(s *crier.ClusterStatus) error) error {
+	o := newOperator(ask.URL, spreadToken)
 	for deadline := time.Now().Add(recoverWithin); ; time.Sleep(20 * time.Millisecond) {
 		var s crier.ClusterStatus
 		err := o.call(ctx, http.MethodGet, "/v1/cluster", nil, &s)
 		if err == nil {
-			err = behind(&s, len(c.Nodes))
+			err = check(&s)
 		}
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}
 	}
+}
+
+// evenOut has every node lead its share of the partitions: what is lost with one is worth measuring only then.
+func evenOut(ctx context.Context, ask *localcluster.Node) error {
+	if err := newOperator(ask.URL, spreadToken).call(ctx, http.MethodPost, "/v1/cluster/rebalance", nil, nil); err != nil {
+		return err
+	}
+	return waitFor(ctx, ask, func(s *crier.ClusterStatus) error {
+		for _, n := range s.Nodes {
+			if share := len(s.Partitions) / len(s.Nodes); n.Leads < share {
+				return fmt.Errorf("node %s leads %d partitions, its share is %d", n.ID, n.Leads, share)
+			}
+		}
+		return nil
+	})
+}
+
+// caughtUp returns when every replica has applied everything.
+func caughtUp(ctx context.Context, ask *localcluster.Node, nodes int) error {
+	return waitFor(ctx, ask, func(s *crier.ClusterStatus) error { return behind(s, nodes) })
 }
 
 // behind returns an error that names a partition which is not whole.
@@ -167,7 +187,10 @@ func measureFailover(ctx context.Context, cfg Config) (results []Result, err err
 // killOne kills a node, and starts it again. It returns how long it took until all partitions took writes, and from when the node served
 // until it had caught up.
 func killOne(ctx context.Context, c *localcluster.Cluster, p *probe, at int) (took, caught time.Duration, err error) {
-	n, other := c.Nodes[at], (at+1)%len(c.Nodes)
+	n, other := c.Nodes[at], c.Nodes[(at+1)%len(c.Nodes)]
+	if err := evenOut(ctx, other); err != nil {
+		return 0, 0, err
+	}
 	began := time.Now()
 	if err := n.Kill(); err != nil {
 		return 0, 0, err
@@ -183,7 +206,7 @@ func killOne(ctx context.Context, c *localcluster.Cluster, p *probe, at int) (to
 		return 0, 0, err
 	}
 	began = time.Now()
-	if err := caughtUp(ctx, c, other); err != nil {
+	if err := caughtUp(ctx, other, len(c.Nodes)); err != nil {
 		return 0, 0, err
 	}
 	return took, time.Since(began), nil
@@ -191,7 +214,11 @@ func killOne(ctx context.Context, c *localcluster.Cluster, p *probe, at int) (to
 
 // stopOne has a node stand still until all partitions take writes without it.
 func stopOne(ctx context.Context, c *localcluster.Cluster, p *probe, at int) (took time.Duration, err error) {
-	process, err := os.FindProcess(c.Nodes[at].PID())
+	n, other := c.Nodes[at], c.Nodes[(at+1)%len(c.Nodes)]
+	if err := evenOut(ctx, other); err != nil {
+		return 0, err
+	}
+	process, err := os.FindProcess(n.PID())
 	if err != nil {
 		return 0, err
 	}
@@ -205,8 +232,8 @@ func stopOne(ctx context.Context, c *localcluster.Cluster, p *probe, at int) (to
 	if err := errors.Join(err, process.Signal(syscall.SIGCONT)); err != nil {
 		return 0, err
 	}
-	if err := c.Nodes[at].WaitReady(ctx); err != nil {
+	if err := n.WaitReady(ctx); err != nil {
 		return 0, err
 	}
-	return took, caughtUp(ctx, c, (at+1)%len(c.Nodes))
+	return took, caughtUp(ctx, other, len(c.Nodes))
 }
