@@ -24,6 +24,7 @@ type changeCall struct {
 	app     crier.AppID
 	changes []crier.Change
 	parts   int   // partitions that it touches
+	open    int   // of them, that have not answered yet
 	refused error // of the check: nothing was changed
 	failed  error // of a partition, after the check
 	done    chan struct{}
@@ -113,15 +114,15 @@ func (s *Service) ChangeAccounts(ctx context.Context, app crier.AppID, changes [
 	if len(changes) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	c := &changeCall{app: app, changes: changes, done: make(chan struct{})}
 	if calls := s.rounds.join(c); calls != nil {
-		s.runRound(context.WithoutCancel(ctx), calls) // others wait for it too
-		s.rounds.finish()
+		go func() { // this call may have its answers before others of the round
+			s.runRound(context.WithoutCancel(ctx), calls)
+			s.rounds.finish()
+		}()
 	}
 	select {
-	case <-c.done:
+	case <-c.done: // a round takes no longer than the service's timeout
 		return c.result()
 	case <-ctx.Done():
 		return &crier.Error{Code: crier.CodeTimeout, Info: crier.CodeTimeout.Text(), Err: ctx.Err()}
@@ -142,12 +143,17 @@ func (c *changeCall) result() error {
 	return e
 }
 
-// runRound brings calls to their partitions and ends each.
+// runRound brings calls to their partitions, and ends each once all that it touches have answered.
 func (s *Service) runRound(ctx context.Context, calls []*changeCall) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	parts := s.parts(calls)
 	s.checkRound(ctx, parts)
+	for _, c := range calls {
+		if c.open = c.parts; c.refused != nil {
+			close(c.done)
+		}
+	}
 	messages, named := make(map[crier.PartitionID]any, len(parts)), make(map[crier.PartitionID][]crier.AccountChanges, len(parts))
 	for p, some := range parts {
 		var left []part
@@ -174,11 +180,11 @@ func (s *Service) runRound(ctx context.Context, calls []*changeCall) {
 				x.call.failed = changed.errs[i]
 			}
 			s.commands.end(p, named[p][i].ID)
+			if x.call.open--; x.call.open == 0 {
+				close(x.call.done)
+			}
 		}
 	})
-	for _, c := range calls {
-		close(c.done)
-	}
 }
 
 // parts groups the changes of calls by partition.

@@ -1,7 +1,12 @@
 package actors
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"slices"
+	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,5 +90,58 @@ func TestAFullRoundTakesNoMoreCalls(t *testing.T) {
 		synctest.Wait()
 		runs(t, "a full round", full, a, b)
 		runs(t, "the next one", next, c)
+	})
+}
+
+// silent is a Directory of two partitions, of which the second answers only when ctx ends.
+type silent struct{}
+
+func (silent) Partitions() int { return 2 }
+
+func (silent) Request(context.Context, string, string, any) (any, error) { return nil, nil }
+
+func (silent) RequestEach(ctx context.Context, messages map[crier.PartitionID]any, take func(crier.PartitionID, any, error)) {
+	if m, ok := messages[0]; ok {
+		take(0, changed{make([]error, len(m.(changeAccounts).calls))}, nil)
+	}
+	if _, ok := messages[1]; ok {
+		<-ctx.Done()
+		take(1, nil, crier.CodeTimeout)
+	}
+}
+
+// A partition that does not answer holds up the calls that touch it, and no others of their round.
+func TestACallWaitsForItsOwnPartitions(t *testing.T) {
+	t.Parallel()
+	users := make(map[crier.PartitionID]crier.UserID)
+	for i := 0; len(users) < 2; i++ {
+		user := crier.UserID(strconv.Itoa(i))
+		users[crier.PartitionOf(1, user, 2)] = user
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = time.Second
+		s := NewService("n", silent{}, nil, nil, nil, timeout, nil, slog.New(slog.DiscardHandler))
+		call := func(in ...crier.PartitionID) (err error, took time.Duration) {
+			began := time.Now()
+			var changes []crier.Change
+			for _, p := range in {
+				changes = append(changes, crier.Change{Op: crier.OpImport, User: users[p]})
+			}
+			err = s.ChangeAccounts(t.Context(), 1, changes)
+			return err, time.Since(began)
+		}
+		var all sync.WaitGroup
+		all.Go(func() { call(1) }) // by itself; the others gather meanwhile
+		synctest.Wait()
+		for _, in := range [][]crier.PartitionID{{1}, {0, 1}, {0}, {0, 0}} {
+			all.Go(func() {
+				err, took := call(in...)
+				if waits := slices.Contains(in, 1); waits != errors.Is(err, crier.CodeTimeout) || waits != (took >= timeout) {
+					t.Errorf("a call to %v: %v after %v", in, err, took)
+				}
+			})
+		}
+		all.Wait()
+		time.Sleep(timeout) // the round ends
 	})
 }

@@ -185,8 +185,11 @@ func (r *request) answered(p crier.PartitionID, e *errand, a *attempt, answer an
 func (r *request) giveUp(why error) {
 	for p, e := range r.open {
 		delete(r.open, p)
-		if e.err == nil || e.attempt != nil {
-			e.err = unknown(fmt.Errorf("no answer: %w", why))
+		switch {
+		case e.attempt != nil:
+			e.err = unknown(fmt.Errorf("partition %s: no answer of the actors at %s: %w", p, e.attempt.address, why))
+		case e.err == nil:
+			e.err = unknown(fmt.Errorf("partition %s: no leader is known: %w", p, why))
 		}
 		r.take(p, nil, e.err)
 	}
