@@ -27,6 +27,7 @@ type ClusterStatus struct {
 	Waiting     string            `json:"waiting,omitempty"`
 	Restoring   bool              `json:"restoring,omitempty"` // a restore has begun, and not ended: nothing is served until one has
 	Moving      int               `json:"moving"`              // partitions with a replica that is being built
+	Age         int64             `json:"age_ms"`              // for how long the nodes have not been asked: what has changed since is not in it
 	Nodes       []NodeStatus      `json:"nodes"`
 	Partitions  []PartitionStatus `json:"partitions"`
 }

@@ -138,7 +138,7 @@ func (n *Node) begin(ctx context.Context) error {
 func (n *Node) openTransport() (err error) {
 	n.mux, err = transport.Open(transport.Config{
 		Cluster: n.cfg.Name, NodeID: n.cfg.NodeID, Listen: n.cfg.RaftListen, TLS: n.cfg.TLS, Dial: n.cfg.Dial,
-		HeartbeatTimeout: n.cfg.HeartbeatTimeout, SnapshotRate: n.cfg.SnapshotRate, Resolve: n.raftAddress, Refused: n.standIn, Registerer: n.cfg.Registerer, Logger: n.cfg.Logger,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, SnapshotRate: n.cfg.SnapshotRate, Resolve: n.raftAddress, Refused: n.standIn, Elected: n.elected, Registerer: n.cfg.Registerer, Logger: n.cfg.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("listen for raft: %w", err)
@@ -324,6 +324,11 @@ func (n *Node) lead(g *Group) {
 	n.mu.Unlock()
 	n.metrics.leaders.Inc()
 	n.gossip.announce(g.id, leader{n.cfg.NodeID, term})
+}
+
+// elected takes it from raft who leads a group: at once, where this node has a replica, and by another way than gossip, which may lose it.
+func (n *Node) elected(p crier.PartitionID, node string, term uint64) {
+	n.gossip.announce(p, leader{node, term})
 }
 
 // quiet reports whether the group has no actor although this node leads it: its state is about to be replaced, or has been, and those of others not yet.

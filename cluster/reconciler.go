@@ -149,7 +149,7 @@ func (r *reconciler) put(ctx context.Context, id string, state crier.NodeState) 
 
 // look asks every node for its replicas.
 func (r *reconciler) look(ctx context.Context) *view {
-	v := &view{nodes: make(map[string]*nodeView), groups: make(map[crier.PartitionID]*groupView)}
+	v := &view{began: time.Now(), nodes: make(map[string]*nodeView), groups: make(map[crier.PartitionID]*groupView)}
 	for _, p := range r.node.allGroups() {
 		v.groups[p] = &groupView{open: make(map[string]uint64), mark: r.marks[p]}
 	}

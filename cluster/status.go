@@ -16,7 +16,7 @@ func (r *reconciler) current() *crier.ClusterStatus {
 	if r.view == nil {
 		return s
 	}
-	s.Waiting, s.Moving = r.plan.waiting, r.plan.moving
+	s.Waiting, s.Moving, s.Age = r.plan.waiting, r.plan.moving, 1+time.Since(r.view.began).Milliseconds()
 	if s.Restoring {
 		s.Waiting = errRestoring.Error()
 	}

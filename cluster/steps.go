@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/crier-im/crier"
 	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
@@ -11,6 +12,7 @@ import (
 
 // view is the cluster at one moment, as the reconciler has asked for it.
 type view struct {
+	began  time.Time            // when the nodes were asked
 	nodes  map[string]*nodeView // all that have not left for ever, and those of them that still hold something
 	groups map[crier.PartitionID]*groupView
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/crier-im/crier"
 )
 
 // Resolver returns the host:port at which a node listens for the transport, and false while
@@ -36,6 +38,10 @@ type Config struct {
 	// Refused is called whenever a node that there was a connection to refuses the next one: its process has ended. It must not block; nil:
 	// nobody is told.
 	Refused func(node string)
+
+	// Elected is called for the first append of a term that comes for a group: by its sender, which a majority has elected. It must not block;
+	// nil: nobody is told.
+	Elected func(p crier.PartitionID, node string, term uint64)
 
 	// HeartbeatTimeout is raft's, by which heartbeats are timed; default 1 s.
 	HeartbeatTimeout time.Duration

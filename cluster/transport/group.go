@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -26,6 +27,7 @@ type group struct {
 	consumer chan raft.RPC
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
+	term     atomic.Uint64 // the latest of the appends that have come
 
 	mu        sync.Mutex
 	beat      func(raft.RPC)
@@ -69,6 +71,16 @@ func (g *group) handler() func(raft.RPC) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.beat
+}
+
+// firstOf reports whether no append of the term, or a later one, has come before.
+func (g *group) firstOf(term uint64) bool {
+	for last := g.term.Load(); term > last; last = g.term.Load() {
+		if g.term.CompareAndSwap(last, term) {
+			return true
+		}
+	}
+	return false
 }
 
 // offer queues a request for raft. It returns false when the queue is full.

@@ -69,6 +69,9 @@ func (in *inbound) handle(f frame) error {
 		in.decline(id, statusNotOpen, "")
 		return nil
 	}
+	if a, ok := message.(*raft.AppendEntriesRequest); ok && in.mux.cfg.Elected != nil && g.firstOf(a.Term) {
+		in.mux.cfg.Elected(p, string(in.peer), a.Term)
+	}
 	in.deliver(g, f, id, message)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -192,6 +193,37 @@ func TestEveryCall(t *testing.T) {
 	}
 	if err := a.RequestVote("c", "c", &raft.RequestVoteRequest{}, &vote); !errors.Is(err, transport.ErrLinkDown) {
 		t.Errorf("to a node without an address: %v", err)
+	}
+}
+
+// Who appends has been elected: that is told once for each term, and not of those who ask for votes or belong to the past.
+func TestElected(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	var mu sync.Mutex
+	var told []string
+	a := n.open(t, "a", nil).Group(3)
+	b := n.open(t, "b", func(c *transport.Config) {
+		c.Elected = func(p crier.PartitionID, node string, term uint64) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, fmt.Sprint(p, node, term))
+		}
+	}).Group(3)
+	serve(t, b, new(follower).answer)
+	for _, term := range []uint64{5, 5, 4, 7, 7} {
+		if err := a.RequestVote("b", "b", &raft.RequestVoteRequest{RPCHeader: header("a"), Term: term + 10}, new(raft.RequestVoteResponse)); err != nil {
+			t.Fatal(err)
+		}
+		beat := &raft.AppendEntriesRequest{RPCHeader: header("a"), Term: term}
+		if err := a.AppendEntries("b", "b", beat, new(raft.AppendEntriesResponse)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{"3a5", "3a7"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
 	}
 }
 

@@ -92,16 +92,20 @@ func newClusterWait(o *operatorClient) *cobra.Command {
 }
 
 // waitSettled asks until the cluster is settled or ctx ends; the error says for what it waits.
+// What the cluster was before the call does not count.
 func (o *operatorClient) waitSettled(ctx context.Context) error {
-	for {
+	for began := time.Now(); ; {
 		var s crier.ClusterStatus
 		err := o.do(ctx, http.MethodGet, "/v1/cluster", nil, &s)
-		if err == nil && s.Settled {
-			return nil
-		}
 		why := s.Waiting
-		if err != nil {
+		switch {
+		case err != nil:
 			why = err.Error()
+		case !s.Settled:
+		case time.Duration(s.Age)*time.Millisecond > time.Since(began):
+			why = "the nodes have not been looked at since"
+		default:
+			return nil
 		}
 		select {
 		case <-ctx.Done():

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/crier-im/crier"
 )
@@ -52,10 +53,14 @@ func TestClusterWait(t *testing.T) {
 	var asked atomic.Int32
 	url := answers(t, map[string]any{"/v1/cluster": func() any {
 		s := aCluster()
-		s.Settled = asked.Add(1) > 2
+		n := asked.Add(1)
+		s.Settled, s.Age = n > 2, 0
+		if n == 3 {
+			s.Age = time.Hour.Milliseconds() // as it was before
+		}
 		return s
 	}})
-	if _, err := run(t, "cluster", "wait", "--url", url, "--token", "secret"); err != nil || asked.Load() != 3 {
+	if _, err := run(t, "cluster", "wait", "--url", url, "--token", "secret"); err != nil || asked.Load() != 4 {
 		t.Errorf("%v after %d answers", err, asked.Load())
 	}
 	url = answers(t, map[string]any{"/v1/cluster": aCluster()})

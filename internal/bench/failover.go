@@ -86,16 +86,20 @@ func (p *probe) until(ctx context.Context, except int) error {
 	return errors.Join(errs...)
 }
 
-// waitFor returns when what a node tells of the cluster has no error.
+// waitFor returns when there is no error in how the cluster was at the time of the call, or later, as a node tells it.
 func waitFor(ctx context.Context, ask *localcluster.Node, check func(s *crier.ClusterStatus) error) error {
 	o := newOperator(ask.URL, spreadToken)
-	for deadline := time.Now().Add(recoverWithin); ; time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		var s crier.ClusterStatus
 		err := o.call(ctx, http.MethodGet, "/v1/cluster", nil, &s)
-		if err == nil {
+		switch {
+		case err != nil:
+		case time.Duration(s.Age)*time.Millisecond > time.Since(began):
+			err = errors.New("the nodes have not been looked at since")
+		default:
 			err = check(&s)
 		}
-		if err == nil || time.Now().After(deadline) {
+		if err == nil || time.Since(began) > recoverWithin {
 			return err
 		}
 	}
