@@ -556,3 +556,40 @@ func FuzzCommand(f *testing.F) {
 }
 
 func newReader(data []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(data)) }
+
+// A push to everyone reads every account with a device once. What is in memory for those that change stays there, and is what is read.
+func TestABroadcastLeavesTheRecentAccounts(t *testing.T) {
+	t.Parallel()
+	s, r, l := openReplica(t)
+	device := func(name string) *crier.Device { return &crier.Device{Vendor: crier.APNs, Token: name} }
+	var changes []crier.Change
+	const users = 40
+	for i := range users {
+		user := crier.UserID(fmt.Sprintf("u%d", i))
+		changes = append(changes, crier.Change{Op: crier.OpImport, User: user}, crier.Change{Op: crier.OpRegisterDevice, User: user, Device: device(string(user))})
+	}
+	mustChange(t, r, changes...)
+	m := s.machines[0]
+	m.mu.Lock()
+	m.recent.Purge()
+	m.mu.Unlock()
+	mustChange(t, r, crier.Change{Op: crier.OpRegisterDevice, User: "u7", Device: device("another")})
+	c := campaign(1, time.Hour, crier.Condition{}, l.now)
+	mustStart(t, r, c)
+	targets, err := r.VendorTargets(testApp, c.Seq, -1, 2*users)
+	if err != nil || len(targets) != users {
+		t.Fatalf("%d targets, %v", len(targets), err)
+	}
+	for i, target := range targets {
+		want := 1
+		if i == 7 {
+			want = 2
+		}
+		if a := target.Account; a == nil || a.User != crier.UserID(fmt.Sprintf("u%d", i)) || len(a.Devices) != want {
+			t.Errorf("target %d: %+v", i, target.Account)
+		}
+	}
+	if kept := m.recent.Keys(); len(kept) != 1 {
+		t.Errorf("%d accounts are in memory, one was changed", len(kept))
+	}
+}
