@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/crier-im/crier"
 )
 
 // kind says what a frame is.
@@ -22,6 +24,7 @@ const (
 	kindTimeoutNow
 	kindSnapshot
 	kindAnswer
+	kindPulse // heartbeats of many groups
 
 	// lazy marks a request, in its kind's byte, whose answer may wait a moment for company.
 	lazy kind = 0x80
@@ -80,6 +83,12 @@ func flagIf(flag byte, is bool) byte {
 // appendMessage writes a request or a response of raft's, as node self sends it. An unknown type is our mistake.
 func appendMessage(b []byte, self string, message any) []byte {
 	switch m := message.(type) {
+	case *pulse:
+		b = appendNumbers(b, uint64(len(m.beats)))
+		for _, beat := range m.beats {
+			b = appendNumbers(b, uint64(beat.group), beat.term)
+		}
+		return b
 	case *raft.AppendEntriesRequest:
 		b = appendHead(b, self, m.RPCHeader, 0)
 		b = appendNumbers(b, m.Term, m.PrevLogEntry, m.PrevLogTerm, m.LeaderCommitIndex)
@@ -275,6 +284,24 @@ func decodeRequest(k kind, sender, body []byte) (any, error) {
 	return request, d.end()
 }
 
+// decodePulse reads the heartbeats of a pulse.
+func decodePulse(body []byte) ([]heartbeat, error) {
+	d := &decoder{b: body}
+	n := d.uvarint()
+	if n > uint64(len(d.b))/2 {
+		return nil, errMalformed
+	}
+	beats := make([]heartbeat, n)
+	for i := range beats {
+		group, term := d.uvarint(), d.uvarint()
+		if group > uint64(crier.SystemPartition) {
+			d.fail()
+		}
+		beats[i] = heartbeat{crier.PartitionID(group), term}
+	}
+	return beats, d.end()
+}
+
 func (d *decoder) snapshot(h raft.RPCHeader) *raft.InstallSnapshotRequest {
 	m := &raft.InstallSnapshotRequest{RPCHeader: h}
 	var version, size uint64
@@ -324,6 +351,12 @@ func (d *decoder) entries() []*raft.Log {
 // decodeAnswer reads a response from sender into one of raft's structs.
 func decodeAnswer(sender, body []byte, into any) error {
 	d := &decoder{b: body, sender: sender}
+	if p, ok := into.(*pulse); ok {
+		for range p.beats {
+			p.taken = append(p.taken, d.byte()&yes != 0)
+		}
+		return d.end()
+	}
 	h, flags := d.head()
 	switch m := into.(type) {
 	case *raft.AppendEntriesResponse:

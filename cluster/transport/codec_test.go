@@ -3,15 +3,19 @@ package transport
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/crier-im/crier"
 )
 
 var (
@@ -103,6 +107,35 @@ func TestAnswersComeBack(t *testing.T) {
 	}
 }
 
+func TestPulsesComeBack(t *testing.T) {
+	t.Parallel()
+	p := newPulse()
+	p.beats = []heartbeat{{0, 1}, {crier.SystemPartition, math.MaxUint64}, {7, 3}}
+	body := appendMessage(nil, string(self), p)
+	if got, err := decodePulse(body); err != nil || !reflect.DeepEqual(got, p.beats) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for n := range body {
+		if got, err := decodePulse(body[:n]); !errors.Is(err, errMalformed) {
+			t.Errorf("%d of %d bytes: %+v, %v", n, len(body), got, err)
+		}
+	}
+	if _, err := decodePulse(append(body, 0)); !errors.Is(err, errMalformed) {
+		t.Error(err)
+	}
+	if _, err := decodePulse(binary.AppendUvarint([]byte{1}, uint64(crier.SystemPartition)+1)); !errors.Is(err, errMalformed) {
+		t.Error(err)
+	}
+	if err := decodeAnswer(self, []byte{yes, 0, yes}, p); err != nil || !slices.Equal(p.taken, []bool{true, false, true}) {
+		t.Errorf("%v, %v", p.taken, err)
+	}
+	for _, body := range [][]byte{{}, {yes, yes}, {yes, yes, yes, yes}} {
+		if err := decodeAnswer(self, body, &pulse{beats: p.beats}); !errors.Is(err, errMalformed) {
+			t.Errorf("%d answers: %v", len(body), err)
+		}
+	}
+}
+
 // A heartbeat is the commonest message: it names nobody.
 func TestHeartbeatIsSmall(t *testing.T) {
 	t.Parallel()
@@ -185,7 +218,7 @@ func TestHello(t *testing.T) {
 			t.Errorf("%s: the caller hears %v", name, told)
 		}
 	}
-	for _, text := range []string{"", "cri", "GET / HTTP/1.1\r\n", "crier\x01\x01\x04pro"} {
+	for _, text := range []string{"", "cri", "GET / HTTP/1.1\r\n", "crier\x02\x01\x04pro"} {
 		if _, err := readHello(strings.NewReader(text)); err == nil {
 			t.Errorf("%q was taken", text)
 		}
@@ -197,6 +230,12 @@ func FuzzRequest(f *testing.F) {
 		f.Add(byte(r.kind), appendMessage(nil, string(self), r.message))
 	}
 	f.Fuzz(func(t *testing.T, k byte, body []byte) {
+		if beats, err := decodePulse(body); err == nil {
+			again, err := decodePulse(appendMessage(nil, string(self), &pulse{beats: beats}))
+			if err != nil || !slices.Equal(again, beats) {
+				t.Errorf("%v\n got %+v\nthen %+v", err, beats, again)
+			}
+		}
 		got, err := decodeRequest(kind(k), self, body)
 		if err != nil {
 			return

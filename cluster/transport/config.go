@@ -46,8 +46,8 @@ type Config struct {
 	// HeartbeatTimeout is raft's, by which heartbeats are timed; default 1 s.
 	HeartbeatTimeout time.Duration
 
-	// Coalesce is how long a heartbeat or an empty append waits for others to the same node, to be written
-	// with them; default 1/25 of HeartbeatTimeout, negative: not at all, and heartbeats do not rest either. See DESIGN.md for what it saves.
+	// Coalesce is how long an empty append waits for others to the same node, to be written with them; default 1/25 of
+	// HeartbeatTimeout, negative: not at all, and heartbeats go by themselves. See DESIGN.md for what it saves.
 	Coalesce time.Duration
 
 	// AppendTimeout bounds an append, most of all its wait for a link that is down or a group that is not open there

@@ -31,9 +31,15 @@ type group struct {
 
 	mu        sync.Mutex
 	beat      func(raft.RPC)
-	urgent    int                  // callers of Hurry
-	hurry     chan struct{}        // closed by the first of them
-	confirmed map[string]time.Time // when the last one was sent that the peer has answered with success
+	urgent    int           // callers of Hurry
+	hurry     chan struct{} // closed by the first of them
+	confirmed map[string]confirmation
+}
+
+// confirmation is the last heartbeat that a peer has answered with success.
+type confirmation struct {
+	sent time.Time
+	term uint64
 }
 
 var (
@@ -43,7 +49,7 @@ var (
 )
 
 func newGroup(m *Mux, p crier.PartitionID) *group {
-	g := &group{mux: m, id: p, consumer: make(chan raft.RPC, groupQueue), hurry: make(chan struct{}), confirmed: make(map[string]time.Time)}
+	g := &group{mux: m, id: p, consumer: make(chan raft.RPC, groupQueue), hurry: make(chan struct{}), confirmed: make(map[string]confirmation)}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g
 }
@@ -210,48 +216,30 @@ func (g *group) sleep(d time.Duration, cancel <-chan struct{}) error {
 	}
 }
 
-// heartbeat sends one with those of other groups, or at once where somebody waits for it. Raft's pause between two, a tenth or two of
-// HeartbeatTimeout, begins when it returns: it rests before, so that there are half as many and those of all groups come at about the same time.
+// heartbeat goes with those of other groups once the peer has confirmed one in this term, and at once where somebody waits for it. Raft's pause between
+// two, a tenth or two of HeartbeatTimeout, begins when it returns: so there are half as many as raft would send.
 func (g *group) heartbeat(target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	k := kindHeartbeat
-	if !g.hurried() && g.mux.cfg.Coalesce > 0 {
-		k |= lazy
+	if taken, err := g.beatWith(target, args.Term); taken || err != nil {
+		*resp = raft.AppendEntriesResponse{RPCHeader: raft.RPCHeader{ProtocolVersion: args.ProtocolVersion, ID: []byte(target), Addr: []byte(target)}, Term: args.Term, Success: taken}
+		return err
 	}
 	sent := time.Now()
-	if err := g.ask(target, k, args, resp); err != nil {
+	if err := g.ask(target, kindHeartbeat, args, resp); err != nil {
 		return err
 	}
 	if resp.Success {
-		g.mu.Lock()
-		g.confirmed[string(target)] = sent
-		g.mu.Unlock()
-		g.rest()
+		g.confirm(target, confirmation{sent, args.Term})
 	}
 	return nil
 }
 
-// rest waits for the next beat of the node, or for somebody in a hurry.
-func (g *group) rest() {
-	g.mu.Lock()
-	urgent, hurry := g.urgent, g.hurry
-	g.mu.Unlock()
-	if urgent > 0 || g.mux.cfg.Coalesce < 0 {
-		return
-	}
-	select {
-	case <-g.mux.nextBeat():
-	case <-hurry:
-	case <-g.ctx.Done():
-	}
-}
-
-func (g *group) hurried() bool {
+func (g *group) confirm(target raft.ServerAddress, c confirmation) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.urgent > 0
+	g.confirmed[string(target)] = c
 }
 
-// Hurry has heartbeats of the group sent at once, those that rest too, until the function that it returns is called.
+// Hurry has heartbeats of the group sent at once, those that wait for others too, until the function that it returns is called.
 func (g *group) Hurry() (done func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -274,7 +262,7 @@ func (g *group) Confirmed(since time.Time, peers []raft.ServerAddress) int {
 	defer g.mu.Unlock()
 	n := 0
 	for _, p := range peers {
-		if sent, ok := g.confirmed[string(p)]; ok && !sent.Before(since) {
+		if c, ok := g.confirmed[string(p)]; ok && !c.sent.Before(since) {
 			n++
 		}
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // version is that of the wire format; a node speaks one.
-const version = 1
+const version = 2
 
 // magic begins every connection, so that something else that connects here is told from a node of another version.
 const magic = "crier"

@@ -57,6 +57,9 @@ func (in *inbound) handle(f frame) error {
 	if err != nil {
 		return err
 	}
+	if f.kind == kindPulse {
+		return in.pulse(id, body)
+	}
 	if f.kind < kindHeartbeat || f.kind > kindTimeoutNow {
 		return errMalformed
 	}
@@ -69,7 +72,7 @@ func (in *inbound) handle(f frame) error {
 		in.decline(id, statusNotOpen, "")
 		return nil
 	}
-	if a, ok := message.(*raft.AppendEntriesRequest); ok && in.mux.cfg.Elected != nil && g.firstOf(a.Term) {
+	if a, ok := message.(*raft.AppendEntriesRequest); ok && g.firstOf(a.Term) && in.mux.cfg.Elected != nil {
 		in.mux.cfg.Elected(p, string(in.peer), a.Term)
 	}
 	in.deliver(g, f, id, message)

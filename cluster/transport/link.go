@@ -30,6 +30,7 @@ type link struct {
 	mu     sync.Mutex
 	known  bool          // there was a connection, in either direction
 	out    *outbound     // nil while down
+	pulse  *pulse        // heartbeats that wait for the next beat; nil: none
 	tried  bool          // a first attempt has ended
 	err    error         // of the last attempt
 	change chan struct{} // closed when one of these changes
@@ -156,6 +157,7 @@ func (l *link) attempt(ctx context.Context) (up bool, err error) {
 	err = out.readLoop(out.answer)
 	l.traffic.up.Set(0)
 	l.set(func() { l.out, l.err = nil, err })
+	l.beat() // fails what has gathered
 	out.failAll()
 	writer.Wait()
 	return true, err

@@ -3,8 +3,11 @@ package transport
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // A link to a node that has left for good ends, and a new one is made when the node is wanted again.
@@ -44,5 +47,24 @@ func TestUnwantedLinkEnds(t *testing.T) {
 	}
 	if again, err := m.link("b"); err != nil || again == l {
 		t.Errorf("%v", err)
+	}
+}
+
+// What could not be sent has no call that somebody might wait for.
+func TestFailedStartLeavesNoCall(t *testing.T) {
+	t.Parallel()
+	c, other := net.Pipe()
+	defer other.Close()
+	o := newOutbound(newConn(c, time.Second, 0, newMetrics(nil).peer("b")), "a", "b")
+	o.fail(ErrClosed)
+	call, err := o.start(kindVote, 0, new(raft.RequestVoteRequest), new(raft.RequestVoteResponse), nil)
+	if call != nil || !errors.Is(err, ErrLinkDown) || len(o.pending) != 0 {
+		t.Errorf("%v, %v, %d wait", call, err, len(o.pending))
+	}
+	p := newPulse()
+	p.send(o, time.Second)
+	<-p.call.done
+	if !errors.Is(p.call.err, ErrLinkDown) {
+		t.Errorf("a pulse: %v", p.call.err)
 	}
 }

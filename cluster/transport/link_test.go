@@ -127,7 +127,17 @@ func TestHangIsNoticed(t *testing.T) {
 	}
 }
 
-// Heartbeats of many groups go in few writes, and come back in few.
+// confirmBeats answers a group's heartbeats of a term with success.
+func confirmBeats(g raft.Transport, took func(rpc raft.RPC)) {
+	g.SetHeartbeatHandler(func(rpc raft.RPC) {
+		if took != nil {
+			took(rpc)
+		}
+		rpc.Respond(&raft.AppendEntriesResponse{RPCHeader: header("b"), Term: rpc.Command.(*raft.AppendEntriesRequest).Term, Success: true}, nil)
+	})
+}
+
+// Heartbeats of many groups share a frame, and so do their answers, once the peer knows the term.
 func TestHeartbeatsTravelTogether(t *testing.T) {
 	t.Parallel()
 	n := newNetwork()
@@ -135,39 +145,67 @@ func TestHeartbeatsTravelTogether(t *testing.T) {
 	muxes := make(map[string]*transport.Mux)
 	for node, r := range registries {
 		muxes[node] = n.open(t, node, func(c *transport.Config) {
-			c.Registerer, c.Coalesce = r, 20*time.Millisecond
+			c.Registerer, c.HeartbeatTimeout = r, time.Second
 			c.PeerTimeout = time.Minute // on a slow machine a sign of life would be counted too
 		})
 	}
 	const groups = 200
-	var beats sync.WaitGroup
+	var mu sync.Mutex
+	took := make(map[crier.PartitionID]int)
+	all := func() {
+		var beats sync.WaitGroup
+		for p := range crier.PartitionID(groups) {
+			beats.Go(func() {
+				if err := beat(muxes["a"].Group(p)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		beats.Wait()
+	}
 	for p := range crier.PartitionID(groups) {
-		a, b := muxes["a"].Group(p), muxes["b"].Group(p)
-		b.SetHeartbeatHandler(func(rpc raft.RPC) {
-			rpc.Respond(&raft.AppendEntriesResponse{RPCHeader: header("b"), Term: 1, Success: true}, nil)
-		})
-		beats.Go(func() {
-			if err := beat(a); err != nil {
-				t.Error(err)
+		confirmBeats(muxes["b"].Group(p), func(rpc raft.RPC) {
+			if m := rpc.Command.(*raft.AppendEntriesRequest); m.Term != 1 || string(m.ID) != "a" || string(m.Addr) != "a" || m.ProtocolVersion != 3 {
+				t.Errorf("a heartbeat %+v", m)
 			}
+			mu.Lock()
+			took[p]++
+			mu.Unlock()
 		})
 	}
-	beats.Wait()
+	frames := func(node, peer string) float64 {
+		return metric(t, registries[node], "crier_transport_frames_total", peer)
+	}
+	all()
+	before := map[string]float64{"a": frames("a", "b"), "b": frames("b", "a")}
+	began := time.Now()
+	all()
+	confirmed := muxes["a"].Group(7).(interface {
+		Confirmed(since time.Time, peers []raft.ServerAddress) int
+	}).Confirmed
+	if peers := []raft.ServerAddress{"b"}; confirmed(began, peers) != 1 || confirmed(time.Now(), peers) != 0 {
+		t.Error("a heartbeat that has travelled confirms nothing, or too much")
+	}
 	for node, peer := range map[string]string{"a": "b", "b": "a"} {
-		frames, writes := metric(t, registries[node], "crier_transport_frames_total", peer), metric(t, registries[node], "crier_transport_writes_total", peer)
-		if frames != 2*groups || writes > groups/4 { // frames of both directions
-			t.Errorf("node %s: %v frames, %v writes", node, frames, writes)
+		if sent := frames(node, peer) - before[node]; before[node] != 2*groups || sent < 2 || sent > groups/4 { // of both directions
+			t.Errorf("node %s: %v frames, then %v", node, before[node], sent)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for p, n := range took {
+		if n != 2 || len(took) != groups {
+			t.Errorf("group %s of %d took %d heartbeats", p, len(took), n)
 		}
 	}
 }
 
-// Heartbeats rest, so that there are fewer, and wait for company; while somebody is in a hurry they do neither.
+// Heartbeats wait for company; while somebody is in a hurry, or in a new term, they do not.
 func TestHurry(t *testing.T) {
 	t.Parallel()
 	n := newNetwork()
-	a := n.open(t, "a", func(c *transport.Config) { c.HeartbeatTimeout, c.Coalesce = 10*time.Minute, time.Second }).Group(0)
-	b := n.open(t, "b", nil).Group(0)
-	serve(t, b, new(follower).answer)
+	a := n.open(t, "a", func(c *transport.Config) { c.HeartbeatTimeout, c.Coalesce = 10*time.Minute, time.Millisecond }).Group(0)
+	confirmBeats(n.open(t, "b", nil).Group(0), nil)
 	hurry := a.(interface{ Hurry() (done func()) }).Hurry
 	first, second := hurry(), hurry()
 	began := time.Now()
@@ -191,48 +229,102 @@ func TestHurry(t *testing.T) {
 		t.Errorf("a heartbeat did not wait: %v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
-	done := hurry()
-	defer done()
-	if err := beat(a); err != nil { // takes the one that waits along
-		t.Fatal(err)
-	}
+	since := time.Now()
+	defer hurry()()
 	if err := <-resting; err != nil {
 		t.Error(err)
+	}
+	confirmed := a.(interface {
+		Confirmed(since time.Time, peers []raft.ServerAddress) int
+	}).Confirmed
+	if confirmed(since, []raft.ServerAddress{"b", "c"}) != 1 || confirmed(time.Now(), []raft.ServerAddress{"b"}) != 0 {
+		t.Error("the heartbeat that was hurried up confirms nothing, or too much")
 	}
 }
 
-// A heartbeat that was answered rests until the next beat, or until somebody is in a hurry.
-func TestHeartbeatsRest(t *testing.T) {
+func TestANewTermDoesNotWait(t *testing.T) {
 	t.Parallel()
 	n := newNetwork()
-	a := n.open(t, "a", func(c *transport.Config) { c.HeartbeatTimeout, c.Coalesce = 10*time.Minute, time.Nanosecond }).Group(0)
-	b := n.open(t, "b", nil).Group(0)
-	answered := make(chan struct{}, 1)
-	b.SetHeartbeatHandler(func(rpc raft.RPC) {
-		rpc.Respond(&raft.AppendEntriesResponse{RPCHeader: header("b"), Term: 1, Success: true}, nil)
-		answered <- struct{}{}
-	})
-	resting := make(chan error, 1)
-	go func() { resting <- beat(a) }()
-	<-answered
-	confirmed := func() bool {
-		return a.(interface {
-			Confirmed(since time.Time, peers []raft.ServerAddress) int
-		}).Confirmed(time.Time{}, []raft.ServerAddress{"b"}) == 1
+	a := n.open(t, "a", func(c *transport.Config) { c.HeartbeatTimeout, c.Coalesce = 10*time.Minute, time.Millisecond }).Group(0)
+	confirmBeats(n.open(t, "b", nil).Group(0), nil)
+	for term := range uint64(5) {
+		request, resp := &raft.AppendEntriesRequest{RPCHeader: header("a"), Term: term + 1}, new(raft.AppendEntriesResponse)
+		if err := a.AppendEntries("b", "b", request, resp); err != nil || !resp.Success || resp.Term != term+1 {
+			t.Errorf("%+v, %v", resp, err)
+		}
 	}
-	for deadline := time.Now().Add(time.Minute); !confirmed(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the answer does not come")
+}
+
+// A group that does not take its heartbeat in a pulse gets it again, alone, and tells why; one that stands still holds no others up.
+func TestAPulseIsForThoseWhoAgree(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	a, b := n.open(t, "a", nil), n.open(t, "b", nil)
+	const agrees, refuses, closes, hangs = 0, 1, 2, 3
+	for p := range crier.PartitionID(4) {
+		confirmBeats(b.Group(p), nil)
+		if err := beat(a.Group(p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := make(chan struct{}, 10)
+	b.Group(refuses).SetHeartbeatHandler(func(rpc raft.RPC) {
+		refused <- struct{}{}
+		rpc.Respond(&raft.AppendEntriesResponse{RPCHeader: header("b"), Term: 9}, nil)
+	})
+	if err := b.Group(closes).(raft.WithClose).Close(); err != nil {
+		t.Fatal(err)
+	}
+	goOn := make(chan struct{})
+	confirmBeats(b.Group(hangs), func(raft.RPC) { <-goOn })
+	hanging := make(chan error, 1)
+	go func() { hanging <- beat(a.Group(hangs)) }()
+	for range 5 { // of some, one shares a pulse with the one that hangs
+		if err := beat(a.Group(agrees)); err != nil {
+			t.Error(err)
 		}
 	}
 	select {
-	case err := <-resting:
-		t.Errorf("a heartbeat did not rest: %v", err)
-	case <-time.After(200 * time.Millisecond):
+	case err := <-hanging:
+		t.Errorf("the group that hangs answered: %v", err)
+	default:
 	}
-	a.(interface{ Hurry() (done func()) }).Hurry()()
-	if err := <-resting; err != nil {
+	close(goOn)
+	if err := <-hanging; err != nil {
 		t.Error(err)
+	}
+	request, resp := &raft.AppendEntriesRequest{RPCHeader: header("a"), Term: 1}, new(raft.AppendEntriesResponse)
+	if err := a.Group(refuses).AppendEntries("b", "b", request, resp); err != nil || resp.Success || resp.Term != 9 || len(refused) != 2 {
+		t.Errorf("%+v, %v after %d heartbeats", resp, err, len(refused))
+	}
+	if err := beat(a.Group(closes)); err == nil || !strings.Contains(err.Error(), "not open") {
+		t.Errorf("a group that has closed: %v", err)
+	}
+}
+
+// Heartbeats that wait for the next beat fail when the link does.
+func TestAPulseFailsWithItsLink(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	a := n.open(t, "a", func(c *transport.Config) { c.HeartbeatTimeout, c.Coalesce = 10*time.Minute, time.Millisecond })
+	b := n.open(t, "b", nil)
+	confirmBeats(b.Group(0), nil)
+	if err := beat(a.Group(0)); err != nil {
+		t.Fatal(err)
+	}
+	waiting := make(chan error, 1)
+	go func() { waiting <- beat(a.Group(0)) }()
+	select {
+	case err := <-waiting:
+		t.Fatalf("a heartbeat did not wait: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	closeMux(t, b)
+	if err := <-waiting; !errors.Is(err, transport.ErrLinkDown) {
+		t.Error(err)
+	}
+	if err := beat(a.Group(0)); !errors.Is(err, transport.ErrLinkDown) {
+		t.Errorf("while the link is down: %v", err)
 	}
 }
 
@@ -243,7 +335,7 @@ func TestStrangers(t *testing.T) {
 	a := n.open(t, "a", nil).Group(0)
 	mux := n.open(t, "b", func(c *transport.Config) { c.PeerTimeout = 300 * time.Millisecond })
 	serve(t, mux.Group(0), new(follower).answer)
-	for _, text := range []string{"", "GET / HTTP/1.1\r\n\r\n", "crier\x01\x01\x04test\x01x\x01b\xff\xff\xff\xff\xff", "crier\x01\x01\x04test\x01y\x01b\x00\x00\x00\x03\x03ab"} {
+	for _, text := range []string{"", "GET / HTTP/1.1\r\n\r\n", "crier\x02\x01\x04test\x01x\x01b\xff\xff\xff\xff\xff", "crier\x02\x01\x04test\x01y\x01b\x00\x00\x00\x03\x03ab"} {
 		c, err := net.Dial("tcp", mux.Addr())
 		if err != nil {
 			t.Fatal(err)

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,7 +44,6 @@ type Mux struct {
 	links   map[string]*link    // to peers
 	inbound map[string]net.Conn // from peers
 	conns   map[net.Conn]struct{}
-	beat    chan struct{} // closed and made anew with every beat
 }
 
 // Open listens, and returns at once: links are made when they are first needed.
@@ -59,7 +60,7 @@ func Open(cfg Config) (*Mux, error) {
 	m := &Mux{
 		cfg: cfg, log: cfg.Logger.With("component", "transport"), metrics: newMetrics(cfg.Registerer), listener: listener,
 		strange: make(chan struct{}, maxHandshakes), groups: make(map[crier.PartitionID]*group), links: make(map[string]*link),
-		inbound: make(map[string]net.Conn), conns: make(map[net.Conn]struct{}), beat: make(chan struct{}),
+		inbound: make(map[string]net.Conn), conns: make(map[net.Conn]struct{}),
 		snapshots: rate.NewLimiter(rate.Limit(cfg.SnapshotRate), snapshotStep),
 	}
 	m.client, m.server = mutual(cfg.TLS)
@@ -69,7 +70,7 @@ func Open(cfg Config) (*Mux, error) {
 	return m, nil
 }
 
-// beats wakes the heartbeats that rest, three times in HeartbeatTimeout.
+// beats sends the heartbeats that have gathered to each peer, three times in HeartbeatTimeout.
 func (m *Mux) beats() {
 	ticker := time.NewTicker(m.cfg.HeartbeatTimeout * 3 / 10)
 	defer ticker.Stop()
@@ -79,18 +80,13 @@ func (m *Mux) beats() {
 			return
 		case <-ticker.C:
 			m.mu.Lock()
-			close(m.beat)
-			m.beat = make(chan struct{})
+			links := slices.Collect(maps.Values(m.links))
 			m.mu.Unlock()
+			for _, l := range links {
+				l.beat()
+			}
 		}
 	}
-}
-
-// nextBeat is closed with the next beat.
-func (m *Mux) nextBeat() <-chan struct{} {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.beat
 }
 
 // Addr returns the address that the node listens on.

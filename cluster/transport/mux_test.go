@@ -359,6 +359,60 @@ func TestPipelineSurvivesReset(t *testing.T) {
 	})
 }
 
+// What a follower has confirmed is not told again, until there is news or the link has been another.
+func TestPipelineTellsNothingTwice(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	a, b := n.open(t, "a", nil).Group(0), n.open(t, "b", nil).Group(0)
+	f := &follower{last: 99}
+	serve(t, b, f.answer)
+	p, err := a.AppendEntriesPipeline("b", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	seen := func() int {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.seen
+	}
+	tell := func(what string, arrives bool, request *raft.AppendEntriesRequest) {
+		t.Helper()
+		before := seen()
+		if _, err := p.AppendEntries(request, new(raft.AppendEntriesResponse)); err != nil {
+			t.Fatal(err)
+		}
+		if !arrives {
+			select {
+			case <-p.Consumer():
+				t.Errorf("%s: an answer that the follower has not given", what)
+			case <-time.After(50 * time.Millisecond):
+			}
+		} else if future := <-p.Consumer(); future.Error() != nil || !future.Response().Success {
+			t.Errorf("%s: %+v, %v", what, future.Response(), future.Error())
+		}
+		if got := seen() - before; (got > 0) != arrives {
+			t.Errorf("%s: the follower saw %d appends", what, got)
+		}
+	}
+	empty := func(term, last, commit uint64) *raft.AppendEntriesRequest {
+		return &raft.AppendEntriesRequest{RPCHeader: header("a"), Term: term, PrevLogEntry: last, PrevLogTerm: 1, LeaderCommitIndex: commit}
+	}
+	first := appendRequest(100, 1, 10)
+	first.Term, first.LeaderCommitIndex = 1, 99
+	tell("an entry", true, first)
+	tell("nothing new", false, empty(1, 100, 99))
+	tell("a commit", true, empty(1, 100, 100))
+	tell("the same", false, empty(1, 100, 100))
+	tell("another term", true, empty(2, 100, 100))
+	tell("another end", true, empty(2, 99, 100))
+	tell("the same end", false, empty(2, 99, 100))
+	n.faults.Reset("a", "b")
+	eventually(t, 10*time.Second, "the reset is noticed", func() bool { return strings.Contains(n.logs.String(), "no link to a node") })
+	tell("another link", true, empty(2, 99, 100))
+	tell("the same link", false, empty(2, 99, 100))
+}
+
 // A pipeline whose follower does not take an append delivers that answer, also from the middle of a cut one.
 func TestPipelineTurnedDown(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,12 @@ type call struct {
 	done chan struct{} // closed with the answer, or when there can be none
 }
 
+// end answers a call that is no longer in the table of calls.
+func (c *call) end(err error) {
+	c.err = err
+	close(c.done)
+}
+
 func newOutbound(c *conn, self, peer string) *outbound {
 	return &outbound{conn: c, self: self, peer: []byte(peer), pending: make(map[uint32]*call)}
 }
@@ -33,6 +39,14 @@ func newOutbound(c *conn, self, peer string) *outbound {
 // start sends a request. Appends with entries wait for their turn, until cancel is closed.
 func (o *outbound) start(k kind, group crier.PartitionID, request, into any, cancel <-chan struct{}) (*call, error) {
 	c := &call{into: into, done: make(chan struct{})}
+	if err := o.launch(c, k, group, request, cancel); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// launch is start with a call that others may wait for already. After an error it has no answer.
+func (o *outbound) launch(c *call, k kind, group crier.PartitionID, request any, cancel <-chan struct{}) error {
 	o.mu.Lock()
 	o.last++
 	c.id = o.last
@@ -47,13 +61,10 @@ func (o *outbound) start(k kind, group crier.PartitionID, request, into any, can
 	} else {
 		err = o.send(k, write)
 	}
-	if err == nil {
-		return c, nil
+	if err == nil || !o.forget(c) { // what has failed all calls has ended this one too
+		return nil
 	}
-	if !o.forget(c) {
-		<-c.done
-	}
-	return nil, o.explain(err)
+	return o.explain(err)
 }
 
 // wait blocks for the answer of a call: until the deadline, or cancel is closed.
@@ -116,8 +127,7 @@ func (o *outbound) failAll() {
 	defer o.mu.Unlock()
 	for id, c := range o.pending {
 		delete(o.pending, id)
-		c.err = err
-		close(c.done)
+		c.end(err)
 	}
 }
 

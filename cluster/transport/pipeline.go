@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -11,6 +12,9 @@ import (
 // pipelineDepth is how many appends of a pipeline may be without an answer. Raft's own transport found 2 best:
 // while one is on its way the next is gathered, and more only wait in the follower (engines.md measured no gain of 8).
 const pipelineDepth = 2
+
+// toldFor is how long a follower is taken to know what it was told. It forgets when its raft starts anew, which mostly breaks the link.
+const toldFor = 30 * time.Second
 
 // pipeline is raft.AppendPipeline: appends to one follower that do not wait for each other's answers. One goroutine sends them in
 // order, and all that are unanswered again, in order, when the link comes back: raft need not notice.
@@ -27,6 +31,16 @@ type pipeline struct {
 
 	flights []*flight     // of run: what is on its way, in order
 	pause   time.Duration // of run: before the next attempt
+
+	mu   sync.Mutex
+	told told
+}
+
+// told is what a follower has confirmed last.
+type told struct {
+	out                *outbound // on which it was told; nil: nothing yet
+	at                 time.Time
+	term, last, commit uint64
 }
 
 // future is raft.AppendFuture.
@@ -67,13 +81,18 @@ func (g *group) AppendEntriesPipeline(_ raft.ServerID, target raft.ServerAddress
 	return p, nil
 }
 
-// AppendEntries is raft.AppendPipeline's. It blocks while the pipeline is full: through an outage up to AppendTimeout.
+// AppendEntries is raft.AppendPipeline's. It blocks while the pipeline is full: through an outage up to AppendTimeout. What would tell the follower nothing
+// new goes nowhere, and does not come out of the pipeline: raft tells the commit index again and again.
 func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	f := &future{started: time.Now(), args: args, resp: resp, done: make(chan struct{})}
 	select {
 	case <-p.ended:
 		return nil, p.err
 	default:
+	}
+	if p.knows(args) {
+		close(f.done)
+		return f, nil
 	}
 	select {
 	case p.places <- struct{}{}:
@@ -82,6 +101,17 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 	case <-p.ended:
 		return nil, p.err
 	}
+}
+
+// knows reports whether the follower has confirmed all that an append says, and nothing else is on its way to it.
+func (p *pipeline) knows(args *raft.AppendEntriesRequest) bool {
+	if len(args.Entries) > 0 || len(p.places) > 0 {
+		return false
+	}
+	p.mu.Lock()
+	t := p.told
+	p.mu.Unlock()
+	return t.out != nil && t.term == args.Term && t.last == args.PrevLogEntry && t.commit == args.LeaderCommitIndex && time.Since(t.at) < toldFor && t.out.failure() == nil
 }
 
 // Consumer is raft.AppendPipeline's. Only appends with an answer come out: raft takes whatever comes for contact with the
@@ -233,6 +263,11 @@ func (p *pipeline) land() error {
 	})
 	f := first.future
 	*f.resp = first.resp
+	if f.resp.Success {
+		p.mu.Lock()
+		p.told = told{first.out, time.Now(), f.args.Term, f.args.PrevLogEntry + uint64(len(f.args.Entries)), f.args.LeaderCommitIndex}
+		p.mu.Unlock()
+	}
 	close(f.done)
 	<-p.places
 	select {
