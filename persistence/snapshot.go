@@ -2,6 +2,7 @@ package persistence
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -315,14 +316,14 @@ func (b *base) writeNow(w *batch) error { return b.store.stateDB.commit([]*batch
 // clear deletes every key of the group but a mark, key by key: DropPrefix would
 // stop the writes of all groups.
 func (b *base) clear(mark byte) error {
-	for {
+	for from := b.prefix(); ; {
 		w := new(batch)
 		err := b.store.stateDB.View(func(txn *badger.Txn) error {
 			it := txn.NewIterator(badger.IteratorOptions{Prefix: b.prefix()})
 			defer it.Close()
-			for it.Rewind(); it.Valid() && len(w.entries) < deleteStep; it.Next() {
-				if k := it.Item().KeyCopy(nil); k[2] != mark {
-					w.delete(k)
+			for it.Seek(from); it.Valid() && len(w.entries) < deleteStep; it.Next() {
+				if from = it.Item().KeyCopy(from[:0]); from[2] != mark {
+					w.delete(bytes.Clone(from))
 				}
 			}
 			return nil
