@@ -121,21 +121,21 @@ func TestACallWaitsForItsOwnPartitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const timeout = time.Second
 		s := NewService("n", silent{}, nil, nil, nil, timeout, nil, slog.New(slog.DiscardHandler))
-		call := func(in ...crier.PartitionID) (err error, took time.Duration) {
+		call := func(in ...crier.PartitionID) (took time.Duration, err error) {
 			began := time.Now()
 			var changes []crier.Change
 			for _, p := range in {
 				changes = append(changes, crier.Change{Op: crier.OpImport, User: users[p]})
 			}
 			err = s.ChangeAccounts(t.Context(), 1, changes)
-			return err, time.Since(began)
+			return time.Since(began), err
 		}
 		var all sync.WaitGroup
 		all.Go(func() { call(1) }) // by itself; the others gather meanwhile
 		synctest.Wait()
 		for _, in := range [][]crier.PartitionID{{1}, {0, 1}, {0}, {0, 0}} {
 			all.Go(func() {
-				err, took := call(in...)
+				took, err := call(in...)
 				if waits := slices.Contains(in, 1); waits != errors.Is(err, crier.CodeTimeout) || waits != (took >= timeout) {
 					t.Errorf("a call to %v: %v after %v", in, err, took)
 				}
