@@ -88,7 +88,8 @@ func Markdown(w io.Writer, cfg Config, results []Result) error {
   server was started anew after the devices had been registered; memory is the most that was resident in a round, less what was before it. Pushes to one
   who is connected go one after another, 20 ms apart; a chunk's time is that of 64 notifications in each of the 64 partitions.
 - **Failover**: three processes on this machine. A write to one account of each of the 64 partitions begins right after the kill, by the nodes that are left;
-  the last one's answer counts. The node is started again then; that it has caught up is what the cluster's status tells, which is up to 1 s old.
+  the last one's answer counts. The node is started again then; that it has caught up is what the cluster's status tells, which looks once
+  a second; a look from before does not count. A node's turn comes when it leads its share of the partitions.
 - **Growth**: three processes keep the accounts, a fourth joins. 8 clients change one account each every 40 ms or so, before and meanwhile.
 - Connections against the bare library also: `+"`go test -bench . ./http/gateway`"+`.
 `)
