@@ -121,6 +121,23 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// The server can tell which login of a process is the latest, whichever of its receivers made it.
+func TestLoginsOfAProcessHaveAnOrder(t *testing.T) {
+	t.Parallel()
+	hub := gatewaytest.NewHub(gatewaytest.App())
+	server := gatewaytest.Start(t, hub, nil)
+	var last crier.Login
+	for i := range 4 {
+		l := listen(t, server.URL, nil)
+		login := session(t, hub, i).Login
+		if login.Instance == "" || i > 0 && login.Instance != last.Instance || login.Attempt <= last.Attempt {
+			t.Errorf("login %d: instance %q, attempt %d after instance %q, attempt %d", i, login.Instance, login.Attempt, last.Instance, last.Attempt)
+		}
+		last = login
+		l.stop()
+	}
+}
+
 // What comes again is acknowledged again and shown once, also over connections.
 func TestDuplicatesAreShownOnce(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -26,6 +27,12 @@ const (
 	patience = 2.5
 )
 
+// instance and attempts tell which login of this process is the latest, also of receivers of one account that come one after the other.
+var (
+	instance = rand.Text()
+	attempts atomic.Uint64
+)
+
 // Listener is one receiver: a device of an account. Run it once; the other methods may be called before and
 // meanwhile, from any goroutine, and don't block. What they tell the server it is told again with every connection.
 type Listener struct {
@@ -34,14 +41,12 @@ type Listener struct {
 	wishes wishes
 
 	// The rest belongs to Run.
-	ws       *websocket.Conn
-	instance string        // tells this receiver's logins from those of others
-	attempt  uint64        // of the last login
-	since    time.Time     // when the last login was accepted; zero: it was not
-	sig      string        // of the last login
-	stale    string        // a UserSig that the server called expired
-	again    chan struct{} // a registration on this connection is to be repeated
-	failed   *crier.Error
+	ws     *websocket.Conn
+	since  time.Time     // when the last login was accepted; zero: it was not
+	sig    string        // of the last login
+	stale  string        // a UserSig that the server called expired
+	again  chan struct{} // a registration on this connection is to be repeated
+	failed *crier.Error
 }
 
 // NewListener makes a receiver. The error names the field of the configuration.
@@ -50,7 +55,7 @@ func NewListener(cfg ListenConfig) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{cfg: cfg, codec: codec, instance: rand.Text(), wishes: wishes{changed: make(chan struct{}, 1)}}
+	l := &Listener{cfg: cfg, codec: codec, wishes: wishes{changed: make(chan struct{}, 1)}}
 	if cfg.Device != nil {
 		l.Register(*cfg.Device)
 	}
@@ -101,10 +106,9 @@ func refusal(resp *http.Response, err error) error {
 }
 
 func (l *Listener) logIn(ctx context.Context) (heartbeat time.Duration, err error) {
-	l.attempt++
 	err = l.send(ctx, &frame.Login{
 		SDKAppID: l.cfg.SDKAppID, Identifier: string(l.cfg.UserID), UserSig: l.sig, Platform: l.cfg.Platform,
-		Client: l.cfg.Client, Version: l.cfg.Version, Instance: l.instance, Attempt: l.attempt,
+		Client: l.cfg.Client, Version: l.cfg.Version, Instance: instance, Attempt: attempts.Add(1),
 	})
 	if err != nil {
 		return 0, err
