@@ -210,20 +210,11 @@ func (m *Machine) now() time.Time { return time.UnixMilli(m.meta.GetClockMs()).U
 // account returns an account as of the last entry that was applied, nil if it does not
 // exist. It is shared: not to be changed. The caller holds mu, for reading at least.
 func (m *Machine) account(app crier.AppID, user crier.UserID) (*crier.Account, error) {
-	key := m.keys.account(app, user)
-	v, ok := m.recent.Get(string(key))
-	if !ok {
-		var err error
-		if v, err = m.get(key); err != nil || v == nil {
-			return nil, err
-		}
-		m.recent.Add(string(key), v)
-	}
-	return m.parse(app, user, key, v)
+	return m.find(app, user, true)
 }
 
-// passing is account for one of many in a row: it does not take the place of another in memory.
-func (m *Machine) passing(app crier.AppID, user crier.UserID) (*crier.Account, error) {
+// find is account. Only one that is kept stays in memory: of many in a row none should take the place of others.
+func (m *Machine) find(app crier.AppID, user crier.UserID, keep bool) (*crier.Account, error) {
 	key := m.keys.account(app, user)
 	v, ok := m.recent.Peek(string(key))
 	if !ok {
@@ -232,10 +223,9 @@ func (m *Machine) passing(app crier.AppID, user crier.UserID) (*crier.Account, e
 			return nil, err
 		}
 	}
-	return m.parse(app, user, key, v)
-}
-
-func (m *Machine) parse(app crier.AppID, user crier.UserID, key, v []byte) (*crier.Account, error) {
+	if keep {
+		m.recent.Add(string(key), v)
+	}
 	a, err := wire.ParseAccount(app, user, v)
 	if err != nil {
 		return nil, m.damaged(key, err)

@@ -223,5 +223,5 @@ func (m *Machine) holder(app crier.AppID, ordinal uint32) (*crier.Account, error
 	if err != nil || user == nil {
 		return nil, err
 	}
-	return m.passing(app, crier.UserID(user))
+	return m.find(app, crier.UserID(user), false)
 }

@@ -309,16 +309,23 @@ func TestAppendWaitsForTheGroup(t *testing.T) {
 	}
 }
 
-func TestPipelineSurvivesReset(t *testing.T) {
-	t.Parallel()
-	n := newNetwork()
+// openPipeline opens nodes a and b, and a pipeline from one to the other, whose raft is f.
+func openPipeline(t *testing.T, n *network, f *follower) raft.AppendPipeline {
+	t.Helper()
 	a, b := n.open(t, "a", nil).Group(0), n.open(t, "b", nil).Group(0)
-	f := &follower{last: 99}
 	serve(t, b, f.answer)
 	p, err := a.AppendEntriesPipeline("b", "b")
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func TestPipelineSurvivesReset(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	p := openPipeline(t, n, &follower{last: 99})
 	const many = 300
 	received := make(chan uint64, many)
 	go func() {
@@ -363,14 +370,8 @@ func TestPipelineSurvivesReset(t *testing.T) {
 func TestPipelineTellsNothingTwice(t *testing.T) {
 	t.Parallel()
 	n := newNetwork()
-	a, b := n.open(t, "a", nil).Group(0), n.open(t, "b", nil).Group(0)
 	f := &follower{last: 99}
-	serve(t, b, f.answer)
-	p, err := a.AppendEntriesPipeline("b", "b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
+	p := openPipeline(t, n, f)
 	seen := func() int {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -416,14 +417,7 @@ func TestPipelineTellsNothingTwice(t *testing.T) {
 // A pipeline whose follower does not take an append delivers that answer, also from the middle of a cut one.
 func TestPipelineTurnedDown(t *testing.T) {
 	t.Parallel()
-	n := newNetwork()
-	a, b := n.open(t, "a", nil).Group(0), n.open(t, "b", nil).Group(0)
-	serve(t, b, (&follower{last: 5}).answer)
-	p, err := a.AppendEntriesPipeline("b", "b")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
+	p := openPipeline(t, newNetwork(), &follower{last: 5})
 	for _, request := range []*raft.AppendEntriesRequest{appendRequest(100, 40, 100_000), appendRequest(6, 40, 100_000)} {
 		if _, err := p.AppendEntries(request, new(raft.AppendEntriesResponse)); err != nil {
 			t.Fatal(err)

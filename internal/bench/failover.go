@@ -86,8 +86,8 @@ func (p *probe) until(ctx context.Context, except int) error {
 	return errors.Join(errs...)
 }
 
-// waitFor returns when there is no error in how the cluster was at the time of the call, or later, as a node tells it.
-func waitFor(ctx context.Context, ask *localcluster.Node, check func(s *crier.ClusterStatus) error) error {
+// waitFor returns when there is no error in how the cluster was at the time of the call, or later, as a node tells it; that error once the bound is over.
+func waitFor(ctx context.Context, ask *localcluster.Node, bound time.Duration, check func(s *crier.ClusterStatus) error) error {
 	o := newOperator(ask.URL, spreadToken)
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		var s crier.ClusterStatus
@@ -99,7 +99,7 @@ func waitFor(ctx context.Context, ask *localcluster.Node, check func(s *crier.Cl
 		default:
 			err = check(&s)
 		}
-		if err == nil || time.Since(began) > recoverWithin {
+		if err == nil || time.Since(began) > bound || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func evenOut(ctx context.Context, ask *localcluster.Node) error {
 	if err := newOperator(ask.URL, spreadToken).call(ctx, http.MethodPost, "/v1/cluster/rebalance", nil, nil); err != nil {
 		return err
 	}
-	return waitFor(ctx, ask, func(s *crier.ClusterStatus) error {
+	return waitFor(ctx, ask, recoverWithin, func(s *crier.ClusterStatus) error {
 		for _, n := range s.Nodes {
 			if share := len(s.Partitions) / len(s.Nodes); n.Leads < share {
 				return fmt.Errorf("node %s leads %d partitions, its share is %d", n.ID, n.Leads, share)
@@ -122,7 +122,7 @@ func evenOut(ctx context.Context, ask *localcluster.Node) error {
 
 // caughtUp returns when every replica has applied everything.
 func caughtUp(ctx context.Context, ask *localcluster.Node, nodes int) error {
-	return waitFor(ctx, ask, func(s *crier.ClusterStatus) error { return behind(s, nodes) })
+	return waitFor(ctx, ask, recoverWithin, func(s *crier.ClusterStatus) error { return behind(s, nodes) })
 }
 
 // behind returns an error that names a partition which is not whole.

@@ -144,18 +144,15 @@ func steadily(ctx context.Context, c *client.Client, accounts int, work func() e
 }
 
 // settled waits until as many nodes are members and every replica is where it is wanted, and returns the replicas.
-func settled(ctx context.Context, c *localcluster.Cluster, nodes int) (map[string]bool, error) {
-	o := newOperator(c.Nodes[0].URL, spreadToken)
-	for deadline := time.Now().Add(growWithin); ; time.Sleep(100 * time.Millisecond) {
-		var s crier.ClusterStatus
-		err := o.call(ctx, http.MethodGet, "/v1/cluster", nil, &s)
-		if err == nil && s.Settled && len(s.Nodes) == nodes {
-			return replicasOf(&s), nil
+func settled(ctx context.Context, c *localcluster.Cluster, nodes int) (replicas map[string]bool, err error) {
+	err = waitFor(ctx, c.Nodes[0], growWithin, func(s *crier.ClusterStatus) error {
+		if !s.Settled || len(s.Nodes) != nodes {
+			return fmt.Errorf("the cluster of %d nodes waits for %s", len(s.Nodes), s.Waiting)
 		}
-		if time.Now().After(deadline) || ctx.Err() != nil {
-			return nil, errors.Join(fmt.Errorf("the cluster waits for %s", s.Waiting), err)
-		}
-	}
+		replicas = replicasOf(s)
+		return nil
+	})
+	return replicas, err
 }
 
 // replicasOf returns who keeps which partition; the system group is everywhere.
