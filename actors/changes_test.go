@@ -94,7 +94,7 @@ func TestAFullRoundTakesNoMoreCalls(t *testing.T) {
 }
 
 // silent is a Directory of two partitions, of which the second answers only when ctx ends.
-type silent struct{}
+type silent struct{ Router }
 
 func (silent) Partitions() int { return 2 }
 

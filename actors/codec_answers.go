@@ -38,7 +38,7 @@ func encodeAnswer(b *actorv1.Body, msg any) error {
 	case started:
 		b.Kind = &actorv1.Body_Started{Started: &actorv1.Started{Total: m.total}}
 	case attached:
-		b.Kind = &actorv1.Body_Attached{Attached: &actorv1.Attached{User: fromPID(m.user)}}
+		b.Kind = &actorv1.Body_Attached{Attached: &actorv1.Attached{User: fromPID(m.user), Term: m.term}}
 	case repeated:
 		b.Kind = &actorv1.Body_Repeated{Repeated: &actorv1.Repeated{First: fromCampaign(m.first), Error: fromError(m.err)}}
 	}
@@ -77,7 +77,7 @@ func decodeAnswer(b *actorv1.Body) (any, error) {
 		return started{k.Started.GetTotal()}, nil
 	case *actorv1.Body_Attached:
 		pid, err := toPID(k.Attached.GetUser())
-		return attached{pid}, err
+		return attached{pid, k.Attached.GetTerm()}, err
 	case *actorv1.Body_Repeated:
 		first, err := toCampaign(k.Repeated.GetFirst())
 		return repeated{first, toError(k.Repeated.GetError())}, err

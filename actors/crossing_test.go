@@ -193,6 +193,11 @@ func (p *peer) RequestEach(ctx context.Context, messages map[crier.PartitionID]a
 	}
 }
 
+// Term and News are actors.Router's: nothing moves that actors are not told of.
+func (p *peer) Term(crier.PartitionID) uint64 { return 0 }
+
+func (p *peer) News() <-chan struct{} { return nil }
+
 // unknown returns how many messages were not understood.
 func (p *peer) unknown(t *testing.T) float64 { return p.value(t, "crier_unknown_messages_total") }
 

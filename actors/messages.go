@@ -102,7 +102,10 @@ type (
 		err error
 	}
 	started  struct{ total uint64 }
-	attached struct{ user *actor.PID }
+	attached struct {
+		user *actor.PID
+		term uint64 // that the partition is led in
+	}
 	// repeated is the answer to a push whose MsgRandom was used.
 	repeated struct {
 		first *crier.Campaign

@@ -101,12 +101,12 @@ func imports(k int) (changes []crier.Change) {
 	return changes
 }
 
-// eventually polls until the condition holds, for 10 s.
+// eventually polls until the condition holds, for a minute.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		}
 	}
 }

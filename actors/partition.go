@@ -48,6 +48,7 @@ var errBusy = crier.Errorf(crier.CodeTimeout, "the partition is busy: nothing wa
 // Deps is what the actors of a partition work with.
 type Deps struct {
 	Partition crier.PartitionID
+	Term      uint64 // in which it is led here
 	Replica   Replica
 	System    SystemReplica
 	Directory Directory

@@ -120,3 +120,12 @@ type Directory interface {
 	// Partitions returns P.
 	Partitions() int
 }
+
+// Router is a Directory that tells when partitions move.
+type Router interface {
+	Directory
+	// Term returns the raft term in which the partition was led last, as far as this node knows. It never falls.
+	Term(p crier.PartitionID) uint64
+	// News returns a channel that is closed when this node knows more of who leads partitions than at the call.
+	News() <-chan struct{}
+}

@@ -329,3 +329,22 @@ func TestLoginsOfOneClientStandInItsOrder(t *testing.T) {
 		t.Errorf("the last login was closed: %s", reason)
 	}
 }
+
+// A session whose user actor had ended was not told, since the connection from that one's node had broken: it believed itself attached, and
+// nothing was delivered any more until its client came again.
+func TestSessionsFollowTheLeader(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.Android)
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "the first message", func() bool { return len(d.Seqs()) == 1 })
+	n.Start(0) // the actors before go on: sessions are not told
+	eventually(t, "the successor knows the session", func() bool { return presence(t, n, "a").State == crier.Online })
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "what came after the move", func() bool { return len(d.Seqs()) == 2 })
+	d.Acknowledge([]uint64{2}, true)
+	eventually(t, "it is taken", func() bool { return len(waiting(t, n, "a")) == 0 })
+	if reason := d.Reason(); reason != "" {
+		t.Errorf("the session was closed: %s", reason)
+	}
+}

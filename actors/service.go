@@ -22,7 +22,7 @@ const systemTick = time.Millisecond
 // concurrent use.
 type Service struct {
 	node    string
-	dir     Directory
+	dir     Router
 	system  SystemReplica
 	vendors Vendors
 	actors  *actor.ActorSystem
@@ -32,14 +32,15 @@ type Service struct {
 	timeout time.Duration // of a call
 
 	commands *commandIDs
+	sessions *attachments
 }
 
 // NewService returns a front door. node names the one that it is on; system serves reads only; changes go through dir. A call that has not succeeded after the
 // timeout fails with CodeTimeout; until then it is tried again.
-func NewService(node string, dir Directory, system SystemReplica, vendors Vendors, actors *actor.ActorSystem, timeout time.Duration, m *Metrics, log *slog.Logger) *Service {
+func NewService(node string, dir Router, system SystemReplica, vendors Vendors, actors *actor.ActorSystem, timeout time.Duration, m *Metrics, log *slog.Logger) *Service {
 	return &Service{
 		node: node, dir: dir, system: system, vendors: vendors, actors: actors, timeout: timeout, metrics: m,
-		log: log.With("component", "service"), commands: newCommandIDs(), rounds: newChangeRounds(),
+		log: log.With("component", "service"), commands: newCommandIDs(), rounds: newChangeRounds(), sessions: newAttachments(),
 	}
 }
 
@@ -218,8 +219,9 @@ func (s *Service) Connect(ctx context.Context, login crier.Login, conn crier.Con
 	}
 	login.Node = s.node
 	root := outboxOf(s.actors)
+	partition := crier.PartitionOf(login.App, login.User, s.dir.Partitions())
 	pid := root.Spawn(crossingProps(s.metrics, func() actor.Actor {
-		return &session{service: s, dir: s.dir, metrics: s.metrics, log: s.log, login: login, conn: conn}
+		return &session{service: s, dir: s.dir, metrics: s.metrics, log: s.log, login: login, partition: partition, conn: conn}
 	}))
 	answer, err := s.dir.Request(ctx, crier.KindUser, crier.UserIdentity(login.App, login.User), attachSession{login: login, session: pid})
 	if err != nil {

@@ -21,33 +21,38 @@ const (
 
 // session is the actor of one connection, on the node that terminates it.
 type session struct {
-	service *Service
-	dir     Directory
-	metrics *Metrics
-	log     *slog.Logger
-	login   crier.Login
-	conn    crier.Conn
-	user    *actor.PID
-	cursor  uint64            // the last message that was handed to the connection
-	unacked []uint64          // kept messages that were handed to it and are not acknowledged, ascending
-	acks    []acknowledge     // came while there was no user actor
-	held    []*crier.Delivery // came before begin
-	begun   bool              // Connect has returned
-	state   *moveSession      // what the client said last of foreground and background
-	ending  bool
-	device  *crier.Device      // that the client has registered
-	pending *registration      // the last that was begun
-	cancel  context.CancelFunc // of an attempt to attach again
+	service   *Service
+	dir       Router
+	metrics   *Metrics
+	log       *slog.Logger
+	login     crier.Login
+	partition crier.PartitionID // of its account
+	conn      crier.Conn
+	user      *actor.PID
+	term      uint64            // that the partition was led in when user let the session in
+	cursor    uint64            // the last message that was handed to the connection
+	unacked   []uint64          // kept messages that were handed to it and are not acknowledged, ascending
+	acks      []acknowledge     // came while there was no user actor
+	held      []*crier.Delivery // came before begin
+	begun     bool              // Connect has returned
+	state     *moveSession      // what the client said last of foreground and background
+	ending    bool
+	device    *crier.Device      // that the client has registered
+	pending   *registration      // the last that was begun
+	cancel    context.CancelFunc // of an attempt to attach again
 }
 
 // begin lets messages through: Connect returns.
-type begin struct{ user *actor.PID }
+type begin attached
 
 // reattached is the end of an attempt to attach again.
 type reattached struct {
-	user *actor.PID
-	err  error
+	attached
+	err error
 }
+
+// ledAnew is that the partition has another leader, or the same one once more.
+type ledAnew struct{}
 
 // closed is the end of the connection.
 type closed struct{}
@@ -76,13 +81,15 @@ func (s *session) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		s.metrics.sessionGauge(s.login.Platform).Inc()
+		s.service.sessions.add(s.partition, ctx.Self())
 	case *actor.Stopped:
 		s.metrics.sessionGauge(s.login.Platform).Dec()
+		s.service.sessions.remove(s.partition, ctx.Self())
 		if s.cancel != nil {
 			s.cancel()
 		}
 	case begin:
-		s.onBegin(ctx, m.user)
+		s.onBegin(ctx, attached(m))
 	case *crier.Delivery:
 		s.onDelivery(m)
 	case acknowledge:
@@ -105,6 +112,8 @@ func (s *session) Receive(ctx actor.Context) {
 		s.onUserGone(ctx, m.Who)
 	case sessionForgotten:
 		s.onUserGone(ctx, m.user)
+	case ledAnew:
+		s.onLedAnew(ctx)
 	case reattached:
 		s.onReattached(ctx, m)
 	default:
@@ -112,25 +121,26 @@ func (s *session) Receive(ctx actor.Context) {
 	}
 }
 
-func (s *session) onBegin(ctx actor.Context, user *actor.PID) {
+func (s *session) onBegin(ctx actor.Context, at attached) {
 	s.begun = true
-	s.enter(ctx, user)
+	s.enter(ctx, at)
 	for _, d := range s.held {
 		s.onDelivery(d)
 	}
 	s.held = nil
+	s.onLedAnew(ctx)
 }
 
 // enter takes a user actor that has let the session in, and tells it that somebody is there: this may come long after the session had asked. Where the client
 // is gone by now, it may have logged in again already.
-func (s *session) enter(ctx actor.Context, user *actor.PID) {
-	s.user = user
+func (s *session) enter(ctx actor.Context, at attached) {
+	s.user, s.term = at.user, at.term
 	if s.conn.Gone() {
 		s.onClosed(ctx)
 		return
 	}
-	ctx.Watch(user)
-	ctx.Send(user, confirmSession{s.login.Session})
+	ctx.Watch(s.user)
+	ctx.Send(s.user, confirmSession{s.login.Session})
 }
 
 // onDelivery hands a message to the connection, which has its own bounded queue.
@@ -237,9 +247,21 @@ func (s *session) onClosed(ctx actor.Context) {
 
 // onUserGone attaches again: the partition has moved, or was restarted, or has lost the session.
 func (s *session) onUserGone(ctx actor.Context, who *actor.PID) {
-	if s.ending || s.user == nil || !s.user.Equal(who) {
-		return
+	if !s.ending && s.user != nil && s.user.Equal(who) {
+		s.attachAgain(ctx)
 	}
+}
+
+// onLedAnew attaches again where the user actor was one of a term that is over. Its end may never be told: between two nodes each direction has its own
+// connection, and one that broke takes with it what this node is not told of.
+func (s *session) onLedAnew(ctx actor.Context) {
+	if !s.ending && s.user != nil && s.dir.Term(s.partition) > s.term {
+		ctx.Unwatch(s.user)
+		s.attachAgain(ctx)
+	}
+}
+
+func (s *session) attachAgain(ctx actor.Context) {
 	s.user = nil
 	self, root := ctx.Self(), ctx.ActorSystem().Root
 	c, cancel := context.WithTimeout(context.Background(), reattachWithin)
@@ -254,7 +276,7 @@ func (s *session) onUserGone(ctx actor.Context, who *actor.PID) {
 		answer, err := s.dir.Request(c, crier.KindUser, crier.UserIdentity(s.login.App, s.login.User), m)
 		r := reattached{err: err}
 		if a, ok := answer.(attached); ok {
-			r.user = a.user
+			r.attached = a
 		}
 		root.Send(self, r)
 	}()
@@ -268,7 +290,7 @@ func (s *session) onReattached(ctx actor.Context, m reattached) {
 		s.conn.Close(crier.CloseMoved)
 		s.onClosed(ctx)
 	default:
-		s.enter(ctx, m.user)
+		s.enter(ctx, m.attached)
 		if s.state != nil {
 			ctx.Send(m.user, *s.state)
 		}
@@ -276,6 +298,7 @@ func (s *session) onReattached(ctx actor.Context, m reattached) {
 			s.onAcknowledge(ctx, ack)
 		}
 		s.acks = nil
+		s.onLedAnew(ctx)
 	}
 }
 

@@ -176,7 +176,7 @@ func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, acco
 	u.add(s, m.again)
 	ctx.Watch(m.session)
 	u.tellPartition(ctx)
-	ctx.Send(sender, attached{ctx.Self()})
+	ctx.Send(sender, attached{ctx.Self(), u.Term})
 	u.see(account.DeviceOf(m.login.Platform))
 	u.catchUp(ctx, s)
 }

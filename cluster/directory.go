@@ -58,6 +58,12 @@ func (n *Node) RequestEach(ctx context.Context, messages map[crier.PartitionID]a
 	r.run(ctx)
 }
 
+// Term returns the raft term in which a group was led last, as far as this node knows.
+func (n *Node) Term(p crier.PartitionID) uint64 { return n.table.leader(p).term }
+
+// News returns a channel that is closed by the next news of who leads a group, or does not any more.
+func (n *Node) News() <-chan struct{} { return n.table.next() }
+
 // Partitions returns P.
 func (n *Node) Partitions() int { return n.cfg.Partitions }
 

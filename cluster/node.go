@@ -311,7 +311,7 @@ func (n *Node) lead(g *Group) {
 		n.gossip.announce(g.id, leader{n.cfg.NodeID, term})
 		return
 	}
-	pid, err := n.system.Root.SpawnNamed(n.host.PartitionProps(g.id, g), actorName(g.id))
+	pid, err := n.system.Root.SpawnNamed(n.host.PartitionProps(g.id, g, term), actorName(g.id))
 	if err != nil {
 		n.log.Error("the actor of a partition did not start", "partition", g.id, "err", err)
 		return

@@ -43,9 +43,9 @@ type Storage interface {
 }
 
 // Host makes the actor of a partition that this node has come to lead. The
-// actor is stopped when leadership ends. g proposes to the partition's log.
+// actor is stopped when leadership ends. g proposes to the partition's log, and term is the one that it is led in.
 type Host interface {
-	PartitionProps(p crier.PartitionID, g *Group) *actor.Props
+	PartitionProps(p crier.PartitionID, g *Group, term uint64) *actor.Props
 }
 
 // Codec turns the messages of actors into bytes and back, for other nodes. Safe for

@@ -23,7 +23,7 @@ import (
 const lookAgain = 2 * time.Millisecond
 
 // Node is every actor of a node, over partitions in memory. It implements
-// actors.Directory. Safe for concurrent use.
+// actors.Router. Safe for concurrent use.
 type Node struct {
 	Service  *actors.Service
 	System   *System
@@ -40,6 +40,9 @@ type Node struct {
 	waiting atomic.Int32
 	mu      sync.Mutex
 	pids    map[crier.PartitionID]*actor.PID // of the partitions that are led
+	terms   map[crier.PartitionID]uint64
+	news    chan struct{}
+	stop    context.CancelFunc
 }
 
 // NewNode starts a node with n partitions, all of them led, and the apps. Close ends it.
@@ -47,6 +50,7 @@ func NewNode(n int, apps ...*crier.App) *Node {
 	quiet := slog.New(slog.DiscardHandler)
 	node := &Node{
 		System: NewSystem(apps...), Vendors: new(Vendors), Registry: prometheus.NewRegistry(), pids: make(map[crier.PartitionID]*actor.PID),
+		terms: make(map[crier.PartitionID]uint64), news: make(chan struct{}),
 		actors: actor.NewActorSystemWithConfig(actor.Configure(
 			actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return quiet }))),
 	}
@@ -60,18 +64,42 @@ func NewNode(n int, apps ...*crier.App) *Node {
 	}
 	node.pids[crier.SystemPartition] = node.actors.Root.Spawn(actors.SystemProps(node.System, node.metrics))
 	node.Service = actors.NewService("node", node, node.System, node.Vendors, node.actors, actors.DefaultCallTimeout, node.metrics, quiet)
+	following, stop := context.WithCancel(context.Background())
+	node.stop = stop
+	node.asking.Go(func() { node.Service.FollowLeaders(following) })
 	return node
 }
 
-// Start starts the actor of a partition, as a node does that has come to lead it.
+// Start starts the actor of a partition, as a node does that has come to lead it. One that runs still goes on, as on a node that does not know that it
+// leads no more.
 func (n *Node) Start(p crier.PartitionID) {
+	n.mu.Lock()
+	n.terms[p]++
+	term := n.terms[p]
+	n.mu.Unlock()
 	pid := n.actors.Root.Spawn(actors.PartitionProps(actors.Deps{
-		Partition: p, Replica: n.Replicas[p], System: n.System, Directory: n, Vendors: n.Vendors, Grace: n.Grace, Idle: cmp.Or(n.Idle, actors.DefaultIdle),
+		Partition: p, Term: term, Replica: n.Replicas[p], System: n.System, Directory: n, Vendors: n.Vendors, Grace: n.Grace, Idle: cmp.Or(n.Idle, actors.DefaultIdle),
 		Fanout: n.fanout, Metrics: n.metrics, Logger: slog.New(slog.DiscardHandler),
 	}))
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.pids[p] = pid
+	close(n.news)
+	n.news = make(chan struct{})
+}
+
+// Term is actors.Router's.
+func (n *Node) Term(p crier.PartitionID) uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.terms[p]
+}
+
+// News is actors.Router's.
+func (n *Node) News() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.news
 }
 
 // Stop ends the actor of a partition and waits for that, as a node does that has lost
@@ -94,6 +122,7 @@ func (n *Node) Close() error {
 		errs = append(errs, n.Stop(crier.PartitionID(p)))
 	}
 	errs = append(errs, n.Stop(crier.SystemPartition))
+	n.stop()
 	n.asking.Wait()
 	n.actors.Shutdown()
 	return errors.Join(errs...)

@@ -288,7 +288,7 @@ type Host struct {
 }
 
 // PartitionProps is cluster.Host's.
-func (h Host) PartitionProps(p crier.PartitionID, g *cluster.Group) *actor.Props {
+func (h Host) PartitionProps(p crier.PartitionID, g *cluster.Group, _ uint64) *actor.Props {
 	return actor.PropsFromFunc(func(c actor.Context) {
 		if command, ok := c.Message().([]byte); ok {
 			if h.Mute != nil && h.Mute(p, g, command) {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -25,6 +26,9 @@ type Core struct {
 	Cluster *cluster.Node
 	fanout  *actors.Fanout
 	ready   chan struct{}
+
+	stop    context.CancelFunc // of what follows
+	running sync.WaitGroup
 }
 
 // StartCore opens the data directory and starts the node on it. It returns when its groups are open; whether they are led, WaitForReady
@@ -52,6 +56,9 @@ func StartCore(ctx context.Context, storage persistence.Config, c cluster.Config
 		return nil, err
 	}
 	core.Service = actors.NewService(c.NodeID, core.Cluster, core.Store.SystemReplica(nil), vendors, core.Cluster.ActorSystem(), call, h.metrics, log)
+	following, stop := context.WithCancel(context.Background())
+	core.stop = stop
+	core.running.Go(func() { core.Service.FollowLeaders(following) })
 	return core, nil
 }
 
@@ -118,6 +125,10 @@ func (c *Core) waitForSystem(ctx context.Context) error {
 
 // Close stops the node and closes the data directory.
 func (c *Core) Close() error {
+	if c.stop != nil {
+		c.stop()
+		c.running.Wait()
+	}
 	if c.Cluster != nil {
 		if err := c.Cluster.Close(); err != nil {
 			return err
@@ -149,12 +160,12 @@ func (h *host) setNode(n *cluster.Node) {
 }
 
 // PartitionProps is cluster.Host's.
-func (h *host) PartitionProps(p crier.PartitionID, g *cluster.Group) *actor.Props {
+func (h *host) PartitionProps(p crier.PartitionID, g *cluster.Group, term uint64) *actor.Props {
 	if p == crier.SystemPartition {
 		return actors.SystemProps(h.store.SystemReplica(g), h.metrics)
 	}
 	return actors.PartitionProps(actors.Deps{
-		Partition: p, Replica: h.store.Replica(p, g), System: h.store.SystemReplica(nil),
+		Partition: p, Term: term, Replica: h.store.Replica(p, g), System: h.store.SystemReplica(nil),
 		Directory: h, Vendors: h.vendors, Fanout: h.fanout, Grace: actors.DefaultGrace, Idle: actors.DefaultIdle, Metrics: h.metrics, Logger: h.log,
 	})
 }

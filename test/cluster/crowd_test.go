@@ -337,7 +337,9 @@ func (w *crowd) check() {
 			t.Errorf("%s matched %d, it must be %d to %d", p, p.total, must, may)
 		}
 	}
-	eventually(t, "every kept message has come to all that it matched", func() error { return w.allShown(last) })
+	if eventually(t, "every kept message has come to all that it matched", func() error { return w.allShown(last) }); t.Failed() {
+		w.explainSilence(last)
+	}
 	w.checkOnline()
 	if t.Failed() {
 		return // the rest says the same, of everybody
@@ -438,15 +440,30 @@ func (w *crowd) allShown(last *push) error {
 		return nil
 	}
 	slices.Sort(missing)
-	var silent []string
+	silent := w.without(last)
+	return fmt.Errorf("%d pushes lack receivers; without the last one are %v\n%s", len(missing), silent, strings.Join(missing[:min(10, len(missing))], "\n"))
+}
+
+// without returns the members that were not shown a push.
+func (w *crowd) without(p *push) (all []crier.UserID) {
 	for _, m := range w.members {
 		m.mu.Lock()
-		if !slices.ContainsFunc(m.shown, func(s show) bool { return s.task == last.task }) {
-			silent = append(silent, string(m.user))
+		if !slices.ContainsFunc(m.shown, func(s show) bool { return s.task == p.task }) {
+			all = append(all, m.user)
 		}
 		m.mu.Unlock()
 	}
-	return fmt.Errorf("%d pushes lack receivers; without the last one are %v\n%s", len(missing), silent, strings.Join(missing[:min(10, len(missing))], "\n"))
+	return all
+}
+
+// explainSilence logs what the cluster says of those who were not shown a push that was for everybody.
+func (w *crowd) explainSilence(p *push) {
+	for _, user := range w.without(p) {
+		for _, i := range w.c.alive() {
+			out, err := w.c.nodes[i].ask("explain", string(p.task), string(user))
+			w.c.t.Logf("node %d of %s: %v\n%s", i, user, err, out)
+		}
+	}
 }
 
 // checkMember checks what one member was shown: each push once, in order, nothing that was not for it, and all that was.

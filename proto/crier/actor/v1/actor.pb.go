@@ -2527,7 +2527,9 @@ func (x *Started) GetTotal() uint64 {
 type Attached struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user's actor.
-	User          *Pid `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	User *Pid `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// The raft term that its node leads the partition in.
+	Term          uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2567,6 +2569,13 @@ func (x *Attached) GetUser() *Pid {
 		return x.User
 	}
 	return nil
+}
+
+func (x *Attached) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
 }
 
 // Repeated says that the MsgRandom of a push was used.
@@ -3152,9 +3161,10 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\x05Users\x12\x14\n" +
 	"\x05users\x18\x01 \x03(\tR\x05users\"\x1f\n" +
 	"\aStarted\x12\x14\n" +
-	"\x05total\x18\x01 \x01(\x04R\x05total\"3\n" +
+	"\x05total\x18\x01 \x01(\x04R\x05total\"G\n" +
 	"\bAttached\x12'\n" +
-	"\x04user\x18\x01 \x01(\v2\x13.crier.actor.v1.PidR\x04user\"g\n" +
+	"\x04user\x18\x01 \x01(\v2\x13.crier.actor.v1.PidR\x04user\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"g\n" +
 	"\bRepeated\x12.\n" +
 	"\x05first\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\x05first\x12+\n" +
 	"\x05error\x18\x02 \x01(\v2\x15.crier.actor.v1.ErrorR\x05error\"[\n" +
