@@ -348,3 +348,30 @@ func TestSessionsFollowTheLeader(t *testing.T) {
 		t.Errorf("the session was closed: %s", reason)
 	}
 }
+
+// What a receiver had acknowledged was lost with the leader that had not written it to the log yet: the message stayed in the mailbox, and vendors were told of what
+// had been read.
+func TestAcknowledgementsOutliveTheLeader(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.Android)
+	for range 3 {
+		waitDone(t, n, push(t, n, time.Hour), 1)
+	}
+	eventually(t, "three", func() bool { return len(d.Seqs()) == 3 })
+	g := newGate("Acknowledge")
+	n.Replicas[0].Intercept(g.hold, nil)
+	d.Acknowledge([]uint64{1, 3}, false)
+	g.waitReached(t)
+	if err := n.Stop(0); err != nil {
+		t.Fatal(err)
+	}
+	n.Replicas[0].Intercept(nil, nil)
+	n.Start(0)
+	eventually(t, "only what is not acknowledged waits", func() bool { return slices.Equal(waiting(t, n, "a"), []uint64{2}) })
+	d.Acknowledge([]uint64{2}, false)
+	eventually(t, "nothing waits", func() bool { return len(waiting(t, n, "a")) == 0 })
+	if got := d.Seqs(); len(got) != 3 {
+		t.Errorf("sent twice on one connection: %v", got)
+	}
+}

@@ -178,7 +178,38 @@ func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, acco
 	u.tellPartition(ctx)
 	ctx.Send(sender, attached{ctx.Self(), u.Term})
 	u.see(account.DeviceOf(m.login.Platform))
+	if m.again {
+		u.settle(ctx, s)
+	}
 	u.catchUp(ctx, s)
+}
+
+// settle takes for acknowledged what the mailbox still has although the session was sent it and waits for no acknowledgement: that one was lost, with the link to
+// the leader or with the leader before it was in the log.
+func (u *user) settle(ctx actor.Context, s *userSession) {
+	for after := uint64(0); ; {
+		page, err := u.Replica.Mailbox(u.key.app, u.ordinal, after, mailboxPage)
+		if err != nil {
+			return // catchUp fails too, and says so
+		}
+		for _, c := range page {
+			if c.Seq > s.cursor {
+				return
+			}
+			if after = c.Seq; !slices.Contains(s.unacked, c.Seq) && c.Expires().After(time.Now()) {
+				u.acknowledged(ctx, s, c.Seq)
+			}
+		}
+		if len(page) < mailboxPage {
+			return
+		}
+	}
+}
+
+// acknowledged notes that the account has a message.
+func (u *user) acknowledged(ctx actor.Context, s *userSession, seq uint64) {
+	u.record(seq, s, false, true)
+	ctx.Send(u.parent, acknowledged{u.key.app, crier.Ack{Seq: seq, Ordinal: u.ordinal, Later: seq <= s.mailboxTo}})
 }
 
 // see notes that a device is in use, if that was noted long ago.
@@ -376,10 +407,8 @@ func (u *user) onAcknowledge(ctx actor.Context, m acknowledge) {
 	if s == nil {
 		return
 	}
-	acked := m.take(&s.unacked)
-	for _, seq := range acked {
-		u.record(seq, s, false, true)
-		ctx.Send(u.parent, acknowledged{u.key.app, crier.Ack{Seq: seq, Ordinal: u.ordinal, Later: seq <= s.mailboxTo}})
+	for _, seq := range m.take(&s.unacked) {
+		u.acknowledged(ctx, s, seq)
 	}
 	u.catchUp(ctx, s)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
@@ -29,16 +28,19 @@ var (
 
 const (
 	// roundLength is how long faults begin in a round.
-	roundLength = 15 * time.Second
+	roundLength = 10 * time.Second
 	// Every so many rounds all nodes are killed at once, and their replicas compared.
 	compareEvery = 4
+	// heapSlack is how much more than twice a node's heap may grow: the memtables of its two databases come and go.
+	heapSlack = 256 << 20
 )
 
 // newChaos starts a cluster whose nodes have networks and disks of their own, as far as this process may make them.
 func newChaos(t *testing.T, seed uint64, founders int) *chaos {
 	t.Helper()
 	removeOldDisks(t)
-	c := &chaos{cluster: build(t), random: rand.New(rand.NewPCG(seed, 0)), founded: founders, counts: make(map[string]int), mayEnd: make(map[int]bool)}
+	clocks := stepping(t)
+	c := &chaos{cluster: build(t, clocks), clocks: clocks != nil, random: rand.New(rand.NewPCG(seed, 0)), founded: founders, counts: make(map[string]int), mayEnd: make(map[int]bool)}
 	slots := founders + 1
 	places := c.places(slots)
 	for _, p := range places {
@@ -59,6 +61,11 @@ func newChaos(t *testing.T, seed uint64, founders int) *chaos {
 		kinds := strings.Split(*chaosFaults, ",")
 		c.faults = slices.DeleteFunc(c.faults, func(f fault) bool { return !slices.Contains(kinds, f.kind) })
 	}
+	outside := "127.0.0.1:0"
+	if c.network != nil {
+		outside = fmt.Sprintf("%s:0", c.network.Address(0))
+	}
+	c.vendor = newVendor(t, outside)
 	c.form(c.nodes[:founders], c.flags()...)
 	c.keys[appID] = c.createApp(appID)
 	c.prepare(appID, "count")
@@ -67,7 +74,7 @@ func newChaos(t *testing.T, seed uint64, founders int) *chaos {
 
 // flags are what all nodes are started with, besides what every cluster's are.
 func (c *chaos) flags() []string {
-	flags := []string{"--gateway-drain-spread", drainSpread.String(), "--http-allow-plain-http"}
+	flags := append([]string{"--gateway-drain-spread", drainSpread.String(), "--http-allow-plain-http"}, c.vendor.flags...)
 	if c.disks != nil {
 		flags = append(flags, "--storage-min-free-disk", strconv.Itoa(reserveMB))
 	}
@@ -119,6 +126,7 @@ func TestChaos(t *testing.T) {
 	defer ears.Wait()
 	defer silence()
 	w := newCrowd(listening, c.cluster, &ears)
+	w.givePhones(c.vendor)
 	began, number := time.Now(), 0
 	for time.Since(began) < *chaosDuration && !t.Failed() {
 		number++
@@ -128,7 +136,7 @@ func TestChaos(t *testing.T) {
 			c.checkReplicas()
 		}
 	}
-	t.Logf("%d rounds in %v: %s", number, time.Since(began).Round(time.Second), c.counted())
+	t.Logf("%d rounds in %v: %s; a node had %v at most", number, time.Since(began).Round(time.Second), c.counted(), c.most)
 }
 
 // round makes faults under load, mends them and checks what everybody was told.
@@ -159,44 +167,26 @@ func (c *chaos) round(number int, w *crowd) {
 	c.readAll(h)
 	c.judge(h)
 	w.check()
-	c.checkGoroutines()
+	c.checkGrowth()
 }
 
-// checkGoroutines checks that no node has many more goroutines than it had after the first round of its process.
-func (c *chaos) checkGoroutines() {
+// checkGrowth checks that no node has many more goroutines, nor much more memory, than it had after the first round of its process.
+func (c *chaos) checkGrowth() {
 	for _, i := range c.alive() {
 		n := c.nodes[i]
-		eventually(c.t, "goroutines have ended", func() error {
-			now, err := n.goroutines()
+		eventually(c.t, "what a node uses is bounded", func() error {
+			now, err := n.usage()
 			if err != nil {
 				return err
 			}
-			if n.calm == 0 {
+			if n.calm == (usage{}) {
 				n.calm = now
 			}
-			if most := n.calm*3/2 + 100; now > most {
-				return fmt.Errorf("node %d has %d, it had %d", i, now, n.calm)
+			c.most.goroutines, c.most.heap = max(c.most.goroutines, now.goroutines), max(c.most.heap, now.heap)
+			if now.goroutines > n.calm.goroutines*3/2+100 || now.heap > n.calm.heap*2+heapSlack {
+				return fmt.Errorf("node %d has %v, it had %v", i, now, n.calm)
 			}
 			return nil
 		})
 	}
-}
-
-// goroutines reads how many the node has.
-func (n *node) goroutines() (int, error) {
-	resp, err := asker.Get("http://" + n.place.http + "/metrics")
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err
-	}
-	_, after, ok := strings.Cut(string(text), "\ngo_goroutines ")
-	count, _, _ := strings.Cut(after, "\n")
-	if !ok {
-		return 0, errors.New("there is no such metric")
-	}
-	return strconv.Atoi(count)
 }

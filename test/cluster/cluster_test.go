@@ -4,12 +4,14 @@
 package cluster_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -50,7 +52,7 @@ type node struct {
 	process *exec.Cmd
 	ended   chan struct{} // closed when the process has ended
 	alive   atomic.Bool
-	calm    int // goroutines of this life, after its first round; 0: not known yet
+	calm    usage // after its first round
 }
 
 // place is where a node runs.
@@ -86,6 +88,7 @@ func (n *node) launch() {
 	defer log.Close() // the process has its own
 	process, ended := exec.Command(n.bin, n.args...), make(chan struct{})
 	process.Stdout, process.Stderr = log, log
+	process.Env = append(os.Environ(), clockEnv+"="+n.clock())
 	start := process.Start
 	if n.place.start != nil {
 		start = func() error { return n.place.start(process) }
@@ -93,7 +96,7 @@ func (n *node) launch() {
 	if err := start(); err != nil {
 		n.t.Fatal(err)
 	}
-	n.process, n.ended, n.calm = process, ended, 0
+	n.process, n.ended, n.calm = process, ended, usage{}
 	go func() {
 		_ = process.Wait() // its state says how it ended
 		close(ended)
@@ -218,17 +221,19 @@ type cluster struct {
 // start makes a cluster of three nodes on this machine.
 func start(t *testing.T, more ...string) *cluster {
 	t.Helper()
-	c := build(t)
+	c := build(t, nil)
 	c.here(nodes, more...)
 	c.keys[appID] = c.createApp(appID)
 	return c
 }
 
-// build makes the binary and what else the nodes have in common. At the end every process is killed; after a failure the logs stay.
-func build(t *testing.T) *cluster {
+// build makes the binary, with other sources than there are or nil, and what else the nodes have in common. At the end every process is killed; after a failure the logs stay.
+func build(t *testing.T, more sources) *cluster {
 	t.Helper()
+	all := planted(t)
+	maps.Copy(all, more)
 	bin := filepath.Join(t.TempDir(), "crier")
-	build := slices.Concat([]string{"build", "-o", bin}, buildArgs(t), []string{"github.com/crier-im/crier/cmd/crier"})
+	build := slices.Concat([]string{"build", "-o", bin}, all.overlay(t), []string{"github.com/crier-im/crier/cmd/crier"})
 	if out, err := exec.Command("go", build...).CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
@@ -308,22 +313,35 @@ func (c *cluster) configure(n *node, expect int, more ...string) {
 // createApp makes an app without limits, and returns its key.
 func (c *cluster) createApp(id crier.AppID) string {
 	c.t.Helper()
-	body := fmt.Sprintf(`{"id":%d,"limits":{"push_interval":0,"pushes_per_day":0,"calls_per_second":0,"kept_pushes":0}}`, id)
-	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, "http://"+c.nodes[0].place.http+"/v1/apps", strings.NewReader(body))
-	if err != nil {
+	var made struct{ Key string }
+	limits := map[string]any{"push_interval": 0, "pushes_per_day": 0, "calls_per_second": 0, "kept_pushes": 0, "fallback_after": 1}
+	if err := c.operate(0, http.MethodPost, "/v1/apps", map[string]any{"id": id, "limits": limits}, &made); err != nil {
 		c.t.Fatal(err)
+	}
+	return made.Key
+}
+
+// operate calls the operator's API of a node, and reads the answer into out.
+func (c *cluster) operate(i int, method, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(c.t.Context(), method, "http://"+c.nodes[i].place.http+path, bytes.NewReader(body))
+	if err != nil {
+		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		c.t.Fatal(err)
+		return err
 	}
 	defer resp.Body.Close()
-	var made struct{ Key string }
-	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || resp.StatusCode != http.StatusCreated {
-		c.t.Fatalf("make the app: %s, %v", resp.Status, err)
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode/100 != 2 {
+		return fmt.Errorf("%s %s: %s: %s, %w", method, path, resp.Status, text, err)
 	}
-	return made.Key
+	return json.Unmarshal(text, out)
 }
 
 // prepare names an attribute of an app, and waits until every node knows it.

@@ -30,6 +30,7 @@ const (
 type crowd struct {
 	c       *cluster
 	members []*member
+	vendor  *vendor // that notifies those with a phone
 
 	mu     sync.Mutex
 	pushes map[crier.TaskID]*push // of this round
@@ -65,6 +66,7 @@ type show struct {
 // push is a push that was acknowledged.
 type push struct {
 	task            crier.TaskID
+	random          uint32
 	kept            bool
 	who             *audience
 	began, accepted time.Time
@@ -202,8 +204,8 @@ func pause(ctx context.Context, d time.Duration) {
 
 // push pushes until it is acknowledged. A try that nobody knows of and the next one are one push.
 func (w *crowd) push(who *audience, kept bool, random uint32) *push {
-	p := &push{who: who, kept: kept, began: time.Now()}
-	ask := client.Push{Text: who.name, Condition: who.spec, Random: random}
+	p := &push{who: who, kept: kept, random: random, began: time.Now()}
+	ask := client.Push{Text: who.name, Condition: who.spec, Random: random, Offline: &client.OfflinePush{Desc: who.name, Ext: fmt.Sprint(random)}}
 	if kept {
 		ask.LifeTime = time.Hour
 	}
@@ -338,7 +340,7 @@ func (w *crowd) check() {
 		}
 	}
 	if eventually(t, "every kept message has come to all that it matched", func() error { return w.allShown(last) }); t.Failed() {
-		w.explainSilence(last)
+		w.explain(last, w.without(last))
 	}
 	w.checkOnline()
 	if t.Failed() {
@@ -348,6 +350,7 @@ func (w *crowd) check() {
 		w.checkMember(m)
 	}
 	w.checkPlaces()
+	w.checkPhones()
 	w.begin()
 }
 
@@ -456,9 +459,9 @@ func (w *crowd) without(p *push) (all []crier.UserID) {
 	return all
 }
 
-// explainSilence logs what the cluster says of those who were not shown a push that was for everybody.
-func (w *crowd) explainSilence(p *push) {
-	for _, user := range w.without(p) {
+// explain logs what every node says of a push for some.
+func (w *crowd) explain(p *push, users []crier.UserID) {
+	for _, user := range users {
 		for _, i := range w.c.alive() {
 			out, err := w.c.nodes[i].ask("explain", string(p.task), string(user))
 			w.c.t.Logf("node %d of %s: %v\n%s", i, user, err, out)

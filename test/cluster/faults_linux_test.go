@@ -36,7 +36,10 @@ type fault struct {
 type chaos struct {
 	*cluster
 	random  *rand.Rand
-	founded int            // nodes that formed the cluster: there are never fewer, and at most one more
+	founded int // nodes that formed the cluster: there are never fewer, and at most one more
+	vendor  *vendor
+	most    usage          // of a node after a round
+	clocks  bool           // can be stepped
 	network *netns.Network // nil: all nodes are on loopback
 	disks   []*disk        // of each node; none: they have the machine's
 	faults  []fault
@@ -61,6 +64,7 @@ func (c *chaos) kinds() []fault {
 		{kind: "one way", wire: true, can: network, begin: c.oneWay},
 		{kind: "slow", wire: true, can: network, begin: c.slow},
 		{kind: "lossy", wire: true, can: network, begin: c.lossy},
+		{kind: "clock stepped", can: func() bool { return c.clocks }, begin: c.stepClock},
 		{kind: "disk full", can: func() bool { return c.disks != nil }, begin: c.fillDisk},
 		{kind: "rebalanced", alone: true, can: always, begin: c.rebalance},
 		{kind: "disk wiped", alone: true, can: always, begin: c.wipe},
@@ -271,6 +275,13 @@ func (c *chaos) fillDisk(victims []int) (string, func()) {
 			c.t.Error(err)
 		}
 	}
+}
+
+// stepClock steps the clock of a node, and back.
+func (c *chaos) stepClock(victims []int) (string, func()) {
+	n, by := c.nodes[victims[0]], randomStep(c.random)
+	n.step(by)
+	return fmt.Sprintf("node %d by %v", victims[0], by), func() { n.step(0) }
 }
 
 func (c *chaos) rebalance([]int) (string, func()) {

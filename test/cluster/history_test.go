@@ -91,12 +91,13 @@ type history struct {
 	began time.Time
 	mu    sync.Mutex
 	all   []porcupine.Operation
-	open  int // writes of which nobody knows whether they were done
+	open  int         // writes of which nobody knows whether they were done
+	lives map[int]int // of each worker's account that comes and goes: the number of the present one
 	slow  time.Duration
 }
 
 func newHistory(round int) *history {
-	h := &history{round: round, began: time.Now()}
+	h := &history{round: round, began: time.Now(), lives: make(map[int]int)}
 	for i := range objects {
 		h.users = append(h.users, crier.UserID(fmt.Sprintf("r%d-%d", round, i)))
 	}
@@ -122,6 +123,9 @@ func (h *history) add(worker int, c call, began time.Time, output string, err er
 	default:
 		h.open++
 		op.Return, op.Output = never, ""
+		if strings.HasSuffix(c.object, "/exists") {
+			h.lives[worker]++ // several that may be done at any time, or never, are more than can be put in order
+		}
 	}
 	h.all = append(h.all, op)
 	return nil
@@ -153,7 +157,7 @@ func (c *cluster) work(ctx context.Context, h *history, worker int, random *rand
 		case 0:
 			op.object, op.value = string(user)+"/tags", []string{"+a", "-a", "+b", "-b"}[random.IntN(4)]
 		case 1:
-			user = comesAndGoes(h.round, worker)
+			user = h.comesAndGoes(worker)
 			op.object, op.value = string(user)+"/exists", []string{"+", "-"}[random.IntN(2)]
 		}
 		if err := c.do(h, cl, worker, user, op); err != nil {
@@ -167,9 +171,27 @@ func (c *cluster) work(ctx context.Context, h *history, worker int, random *rand
 }
 
 // comesAndGoes is an account that only one worker imports and deletes: a deletion that is done twice is told that the account is not there,
-// which nobody else's deletion can explain.
-func comesAndGoes(round, worker int) crier.UserID {
-	return crier.UserID(fmt.Sprintf("r%d-w%d", round, worker))
+// which nobody else's deletion can explain. It is another one after a call of which nobody knows whether it was done.
+func (h *history) comesAndGoes(worker int) crier.UserID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.life(worker, h.lives[worker])
+}
+
+func (h *history) life(worker, number int) crier.UserID {
+	return crier.UserID(fmt.Sprintf("r%d-w%d-%d", h.round, worker, number))
+}
+
+// everyLife returns all accounts that have come and gone.
+func (h *history) everyLife(workers int) (all []crier.UserID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for w := range workers {
+		for number := range h.lives[w] + 1 {
+			all = append(all, h.life(w, number))
+		}
+	}
+	return all
 }
 
 // do makes one call and notes what came of it.
@@ -259,8 +281,8 @@ func (c *cluster) readAll(h *history) {
 			read(user, "/count")
 			read(user, "/tags")
 		}
-		for w := range len(c.nodes) * workers {
-			read(comesAndGoes(h.round, w), "/exists")
+		for _, user := range h.everyLife(len(c.nodes) * workers) {
+			read(user, "/exists")
 		}
 	}
 }
@@ -268,8 +290,9 @@ func (c *cluster) readAll(h *history) {
 // judge holds a history against the model.
 func (c *cluster) judge(h *history) {
 	c.t.Helper()
-	decided := 0
+	decided, all := 0, 0
 	for _, part := range registers.Partition(h.relevant()) {
+		all++
 		result := porcupine.CheckOperationsTimeout(registers, part, decideWithin)
 		switch result {
 		case porcupine.Ok:
@@ -287,8 +310,8 @@ func (c *cluster) judge(h *history) {
 		}
 		c.t.Errorf("%s: no order of these calls explains what was read:\n%s", part[0].Input.(call).object, lines.String())
 	}
-	if decided < objects {
-		c.t.Errorf("only %d histories could be decided", decided)
+	if decided < all*9/10 {
+		c.t.Errorf("only %d histories of %d could be decided", decided, all)
 	}
 	c.t.Logf("%d calls, %d of them writes with an unknown outcome; the slowest that succeeded took %v", len(h.all), h.open, h.slow.Round(time.Millisecond))
 }

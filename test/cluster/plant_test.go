@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -28,15 +29,19 @@ var plants = map[string]struct{ file, old, new string }{
 	"missed": {"actors/user.go", "if c.Expires().After(time.Now()) {", "if c.Expires().After(time.Now()) && c.Seq%4 != 0 {"},
 	// A message is held up, and others overtake it.
 	"overtaken": {"actors/session.go", "\t\ts.cursor = d.Seq\n\t\ts.conn.Deliver(d)\n", "\t\ts.cursor = d.Seq\n\t\tconn := s.conn\n\t\ttime.AfterFunc(time.Duration(d.Seq%4)*200*time.Millisecond, func() { conn.Deliver(d) })\n"},
+	// A push that was sent again is two.
+	"doubled": {"persistence/campaigns.go", "if random.GetUntilMs() > now.UnixMilli() {", "if random.GetUntilMs() > now.UnixMilli() && random.GetSeq()%2 == 0 {"},
+	// A vendor is not told of all.
+	"untold": {"vendors/apns/sender.go", "o := s.push(ctx, n)\n", "if n.ApnsID[0]%8 == 0 {\n\t\treturn crier.Outcome{Class: crier.OutcomeAccepted}\n\t}\n\to := s.push(ctx, n)\n"},
 	// What is on the disks of two nodes is not the same.
 	"diverged": {"persistence/flusher.go", "w.set(b.keys.kind(kindMeta), marshal(b.storing))", "b.storing.ClockMs += int64(b.store.identity.NodeID[0] % 7)\n\tw.set(b.keys.kind(kindMeta), marshal(b.storing))"},
 }
 
-// buildArgs returns what go build needs to build with the fault that was asked for, if one was.
-func buildArgs(t *testing.T) []string {
+// planted returns the source with the fault that was asked for, if one was.
+func planted(t *testing.T) sources {
 	t.Helper()
 	if *plant == "" {
-		return nil
+		return sources{}
 	}
 	p, ok := plants[*plant]
 	if !ok {
@@ -50,17 +55,33 @@ func buildArgs(t *testing.T) []string {
 	if err != nil || strings.Count(string(source), p.old) != 1 {
 		t.Fatalf("the fault %q has no place in %s any more: %v", *plant, p.file, err)
 	}
-	dir := t.TempDir()
-	planted, overlay := filepath.Join(dir, "planted.go"), filepath.Join(dir, "overlay.json")
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: planted}})
-	if err != nil {
-		t.Fatal(err)
+	t.Logf("the nodes are built with a fault: %s", *plant)
+	return sources{path: strings.Replace(string(source), p.old, p.new, 1)}
+}
+
+// sources are files by path, with what stands in them for a build.
+type sources map[string]string
+
+// overlay returns what go build needs to build with other sources than there are.
+func (s sources) overlay(t *testing.T) []string {
+	t.Helper()
+	if len(s) == 0 {
+		return nil
 	}
-	for name, content := range map[string]string{planted: strings.Replace(string(source), p.old, p.new, 1), overlay: string(replace)} {
-		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+	dir, replace := t.TempDir(), make(map[string]string)
+	for path, content := range s {
+		replace[path] = filepath.Join(dir, fmt.Sprintf("%d.go", len(replace)))
+		if err := os.WriteFile(replace[path], []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("the nodes are built with a fault: %s", *plant)
-	return []string{"-overlay", overlay}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"-overlay", file}
 }

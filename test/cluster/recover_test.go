@@ -203,7 +203,7 @@ func TestABackupOfThreeNodesIsRestored(t *testing.T) {
 		n.kill()
 	}
 
-	one := build(t)
+	one := build(t, nil)
 	one.keys = c.keys
 	one.here(1)
 	target := one.nodes[0]
@@ -242,7 +242,7 @@ func TestABackupOfThreeNodesIsRestored(t *testing.T) {
 	}
 	target.kill()
 
-	four := build(t)
+	four := build(t, nil)
 	four.keys = c.keys
 	four.here(4)
 	if out, err := four.nodes[3].ask("restore", file); err != nil {
