@@ -68,7 +68,7 @@ var crossingMessages = []any{
 var localMessages = []any{
 	sessionsChanged{}, acknowledged{}, passivate{}, &deliver{}, endSessions{}, runCampaign{}, // between a partition and its children
 	commandDone{}, flushTick{}, recordTick{}, sweepTick{}, whoIsConnected{}, notified{}, // of a partition to itself
-	loginDone{},                                                                     // of a user to itself
+	loginDone{},                                                                                // of a user to itself
 	begin{}, reattached{}, ledAnew{}, closed{}, registerDevice{}, deviceRegistered{}, logout{}, // of a session to itself
 }
 
