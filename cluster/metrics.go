@@ -28,6 +28,7 @@ type metrics struct {
 	leaderless  prometheus.Gauge
 	missing     prometheus.Gauge
 	steps       *prometheus.CounterVec
+	recoveries  *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -64,6 +65,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		steps: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crier_cluster_steps_total", Help: "Steps of moves that this node has ordered, by kind and result.",
 		}, []string{"step", "result"}),
+		recoveries: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "crier_cluster_recoveries_total", Help: "Recoveries of partitions without a majority that this node was asked for, by result: done, refused or failed.",
+		}, []string{"result"}),
 		changes: f.NewCounter(prometheus.CounterOpts{
 			Name: "crier_raft_leadership_changes_total", Help: "Times that this node won or lost the leadership of a group.",
 		}),

@@ -203,6 +203,19 @@ func recoverOne(p crier.PartitionID, replicas []holding, answers map[string]*clu
 // Recover makes replicas that have survived the truth, as the plan says, and gives up the nodes that are lost. It blocks until the partitions of the plan have leaders. What
 // has been acknowledged and is in none of the replicas chosen is lost. crier.CodeBadParameter if PlanRecovery would say something else by now: nothing has been done then.
 func (n *Node) Recover(ctx context.Context, plan *crier.Recovery, force bool) error {
+	err := n.takePlan(ctx, plan, force)
+	result := "done"
+	switch {
+	case errors.Is(err, crier.CodeBadParameter):
+		result = "refused"
+	case err != nil:
+		result = "failed"
+	}
+	n.metrics.recoveries.WithLabelValues(result).Inc()
+	return err
+}
+
+func (n *Node) takePlan(ctx context.Context, plan *crier.Recovery, force bool) error {
 	n.recovering.Lock()
 	defer n.recovering.Unlock()
 	now, terms, err := n.planRecovery(ctx, force)

@@ -23,6 +23,10 @@ const (
 
 // Backup is operator.Backups'.
 func (c *Core) Backup(ctx context.Context, w io.Writer) error {
+	return c.backups.count("backup", c.writeBackup(ctx, w))
+}
+
+func (c *Core) writeBackup(ctx context.Context, w io.Writer) error {
 	bounded, cancel := context.WithTimeout(ctx, cutTimeout)
 	defer cancel()
 	cut, err := c.Cluster.Cut(bounded)
@@ -38,6 +42,10 @@ func (c *Core) Backup(ctx context.Context, w io.Writer) error {
 // Restore is operator.Backups'. The partitions come first, and the apps last: until one is there, nobody can ask for what is in the partitions, and until the end
 // none of their actors runs.
 func (c *Core) Restore(ctx context.Context, r io.Reader, progress func(done, total int)) error {
+	return c.backups.count("restore", c.readBackup(ctx, r, progress))
+}
+
+func (c *Core) readBackup(ctx context.Context, r io.Reader, progress func(done, total int)) error {
 	if apps := c.Service.Apps(); len(apps) > 0 && c.Store.Restoring() == 0 { // before it is sent for nothing; the log decides
 		return crier.Errorf(crier.CodeBadParameter, "the cluster has %d apps: a backup is restored into an empty one", len(apps))
 	}

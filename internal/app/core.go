@@ -25,6 +25,7 @@ type Core struct {
 	Store   *persistence.Store
 	Cluster *cluster.Node
 	fanout  *actors.Fanout
+	backups *backupMetrics
 	ready   chan struct{}
 
 	stop    context.CancelFunc // of what follows
@@ -34,7 +35,7 @@ type Core struct {
 // StartCore opens the data directory and starts the node on it. It returns when its groups are open; whether they are led, WaitForReady
 // tells. call is how long a call may take.
 func StartCore(ctx context.Context, storage persistence.Config, c cluster.Config, vendors actors.Vendors, call time.Duration, r prometheus.Registerer, log *slog.Logger) (_ *Core, err error) {
-	core := &Core{ready: make(chan struct{})}
+	core := &Core{backups: newBackupMetrics(r), ready: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			_ = core.Close() // the first error is the one to tell
