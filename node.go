@@ -3,7 +3,7 @@ package crier
 // NodeState is what the cluster has decided about a node.
 type NodeState string
 
-// States of a node, in the order in which they can come. The last two are final: the node's id does not come back.
+// States of a node, in the order in which they can come; one that is draining may become a member again. The last two are final: the node's id does not come back.
 const (
 	NodeMember   NodeState = "member"
 	NodeDraining NodeState = "draining" // its replicas move to the others

@@ -213,6 +213,37 @@ func TestAClusterGrowsAndShrinks(t *testing.T) {
 	w.check()
 }
 
+// A drain that was a mistake is cancelled in the middle: the node gets its share again, and one that has left can't be called back.
+func TestADrainIsCancelled(t *testing.T) {
+	const partitions = 8
+	c := newTrio(t, partitions)
+	c.join(partitions)
+	c.settle(3, 0, 1, 2, 3)
+	w := c.write(partitions, 0, 2, 3)
+	if err := c.nodes[0].Drain(t.Context(), "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		s, err := c.status()
+		if err == nil && s.Moving > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nothing moves: %+v, %v", s, err)
+		}
+	}
+	for range 2 { // asked again, it is done
+		if err := c.nodes[2].CancelDrain(t.Context(), "node-1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.settle(3, 0, 1, 2, 3)
+	if err := c.nodes[0].CancelDrain(t.Context(), "node-7"); !errors.Is(err, crier.CodeBadParameter) {
+		t.Errorf("of a node that there is not: %v", err)
+	}
+	w.check()
+}
+
 // A node dies and is given up: what it held is built anew on another, and it can't come back.
 func TestADeadNodeIsRemoved(t *testing.T) {
 	const partitions = 8

@@ -33,6 +33,13 @@ func (n *Node) Drain(ctx context.Context, node string) error {
 	return err
 }
 
+// CancelDrain lets a node stay whose drain has not come to its end: it gets its share again. node is as Drain's. crier.CodeBadParameter if there is no such
+// node, or it is not draining.
+func (n *Node) CancelDrain(ctx context.Context, node string) error {
+	_, err := n.operate(ctx, &clusterv1.Operate{Kind: clusterv1.OperateKind_OPERATE_KIND_CANCEL_DRAIN, Node: node})
+	return err
+}
+
 // Remove gives up a node that is dead; what it held is rebuilt on others. node is as Drain's. crier.CodeBadParameter if there is no such node, or
 // it is alive.
 func (n *Node) Remove(ctx context.Context, node string) error {
@@ -89,6 +96,8 @@ func (n *Node) operated(ctx context.Context, m *clusterv1.Operate) *clusterv1.Op
 			answer.Status, err = json.Marshal(r.current())
 		case clusterv1.OperateKind_OPERATE_KIND_DRAIN:
 			err = r.drain(ctx, m.GetNode())
+		case clusterv1.OperateKind_OPERATE_KIND_CANCEL_DRAIN:
+			err = r.cancelDrain(ctx, m.GetNode())
 		case clusterv1.OperateKind_OPERATE_KIND_REMOVE:
 			err = r.remove(ctx, m.GetNode())
 		case clusterv1.OperateKind_OPERATE_KIND_REBALANCE:
@@ -147,6 +156,21 @@ func (r *reconciler) drain(ctx context.Context, id string) error {
 	}
 	defer r.poke()
 	return r.put(ctx, n.ID, crier.NodeDraining)
+}
+
+// cancelDrain lets a node stay.
+func (r *reconciler) cancelDrain(ctx context.Context, id string) error {
+	n, err := r.find(id)
+	switch {
+	case err != nil:
+		return err
+	case n.State == crier.NodeMember: // it was done before
+		return nil
+	case n.State != crier.NodeDraining:
+		return crier.Errorf(crier.CodeBadParameter, "node %s has left", n.ID)
+	}
+	defer r.poke()
+	return r.put(ctx, n.ID, crier.NodeMember)
 }
 
 // remove gives up a node that is not alive.

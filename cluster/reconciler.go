@@ -20,6 +20,8 @@ const (
 	idleEvery = time.Second
 	// surveyTimeout bounds how long a node may take to tell of its replicas, before it counts as away.
 	surveyTimeout = 2 * time.Second
+	// surveyAgain is when it is asked once more: a question that was sent over a connection that broke, as that to a node which has just come back, is lost.
+	surveyAgain = 300 * time.Millisecond
 	// stepsAtOnce bounds the steps that are under way at a time.
 	stepsAtOnce = 16
 )
@@ -202,10 +204,9 @@ func (r *reconciler) ask(ctx context.Context) map[string]*clusterv1.Surveyed {
 			continue
 		}
 		wg.Go(func() {
-			answer, err := r.node.askControl(ctx, n.ID, new(clusterv1.Survey))
-			a, ok := answer.(*clusterv1.Surveyed)
-			if err != nil || !ok {
-				r.log.Debug("a node does not tell of its replicas", "member", n.ID, "err", err)
+			a := r.survey(ctx, n.ID)
+			if a == nil {
+				r.log.Debug("a node does not tell of its replicas", "member", n.ID)
 				return
 			}
 			mu.Lock()
@@ -215,6 +216,33 @@ func (r *reconciler) ask(ctx context.Context) map[string]*clusterv1.Surveyed {
 	}
 	wg.Wait()
 	return answers
+}
+
+// survey asks a node, again and again, until one of its answers comes; nil: none did before ctx ended.
+func (r *reconciler) survey(ctx context.Context, id string) *clusterv1.Surveyed {
+	answers := make(chan *clusterv1.Surveyed)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tick := time.NewTicker(surveyAgain)
+	defer tick.Stop()
+	for {
+		go func() { // ends with ctx
+			answer, err := r.node.askControl(ctx, id, new(clusterv1.Survey))
+			if a, ok := answer.(*clusterv1.Surveyed); ok && err == nil {
+				select {
+				case answers <- a:
+				case <-ctx.Done():
+				}
+			}
+		}()
+		select {
+		case a := <-answers:
+			return a
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // fill takes in what nodes have told. Of two that believe that they lead a group, the later term counts.

@@ -100,8 +100,11 @@ func TestNodesOfTheCluster(t *testing.T) {
 		{"", crier.NodeMember, false},
 		{"a", "asleep", false},
 		{"a", crier.NodeDraining, true},
-		{"a", crier.NodeMember, false},
+		{"a", crier.NodeMember, true},   // the drain is cancelled
+		{"a", crier.NodeDrained, false}, // by who has not heard of it
+		{"a", crier.NodeDraining, true},
 		{"a", crier.NodeDrained, true},
+		{"a", crier.NodeMember, false},
 		{"a", crier.NodeRemoved, false},
 		{"b", crier.NodeRemoved, true},
 		{"b", crier.NodeMember, false},

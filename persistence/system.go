@@ -158,18 +158,22 @@ func (y *System) show(app *crier.App) error {
 // stateOrder is how the states of a node follow each other.
 var stateOrder = []crier.NodeState{crier.NodeMember, crier.NodeDraining, crier.NodeDrained, crier.NodeRemoved}
 
-// putNode adds a node, or moves its state on; it never goes back, and what is final stays.
+// putNode adds a node, or moves its state on. What is final stays; only a drain that has not come to its end can be cancelled.
 func (y *System) putNode(c *logv1.PutNode) any {
 	node := crier.Node{ID: c.GetId(), State: crier.NodeState(c.GetState())}
 	nodes := slices.Clone(*y.nodes.Load())
 	i, known := slices.BinarySearchFunc(nodes, node.ID, func(n crier.Node, id string) int { return cmp.Compare(n.ID, id) })
 	order := slices.Index(stateOrder, node.State)
+	draining := known && nodes[i].State == crier.NodeDraining
+	cancelled := draining && node.State == crier.NodeMember
 	switch {
 	case order < 0 || node.ID == "":
 		return crier.Errorf(crier.CodeBadParameter, "a node %s in a state %s", crier.Quote(node.ID), crier.Quote(string(node.State)))
 	case known && nodes[i].State == node.State:
 		return nil
-	case known && (nodes[i].State.Gone() || order < slices.Index(stateOrder, nodes[i].State)), !known && node.State != crier.NodeMember:
+	case cancelled:
+		nodes[i] = node
+	case known && (nodes[i].State.Gone() || order < slices.Index(stateOrder, nodes[i].State) || node.State == crier.NodeDrained && !draining), !known && node.State != crier.NodeMember:
 		return crier.Errorf(crier.CodeBadParameter, "node %s can't become %s", crier.Quote(node.ID), node.State)
 	case known:
 		nodes[i] = node

@@ -46,14 +46,21 @@ func newClusterStatus(o *operatorClient) *cobra.Command {
 }
 
 func newClusterDrain(o *operatorClient) *cobra.Command {
-	return &cobra.Command{
+	var cancel bool
+	cmd := &cobra.Command{
 		Use: "drain NODE", Short: "Move everything off a node, which ends then", Args: cobra.ExactArgs(1),
 		Long: "Moves everything off a node: first what it leads, then its replicas. Then it closes its connections, a few at a time, and ends with exit\n" +
-			"code 0. NODE is its id, or the beginning of it. Its data directory is of no more use.",
+			"code 0. NODE is its id, or the beginning of it. Its data directory is of no more use. Until it ends, --cancel lets it stay.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.do(cmd.Context(), http.MethodPost, "/v1/cluster/nodes/"+url.PathEscape(args[0])+"/drain", nil, new(struct{}))
+			method := http.MethodPost
+			if cancel {
+				method = http.MethodDelete
+			}
+			return o.do(cmd.Context(), method, "/v1/cluster/nodes/"+url.PathEscape(args[0])+"/drain", nil, new(struct{}))
 		},
 	}
+	cmd.Flags().BoolVar(&cancel, "cancel", false, "let a node stay that is being drained: it gets its share again")
+	return cmd
 }
 
 func newClusterRemove(o *operatorClient) *cobra.Command {

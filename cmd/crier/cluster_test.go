@@ -72,7 +72,7 @@ func TestClusterWait(t *testing.T) {
 func TestClusterCommands(t *testing.T) {
 	t.Parallel()
 	url := answers(t, map[string]any{"/v1/cluster/nodes/abc/drain": struct{}{}, "/v1/cluster/nodes/def": struct{}{}, "/v1/cluster/rebalance": struct{}{}})
-	for _, args := range [][]string{{"drain", "abc"}, {"remove", "def"}, {"rebalance"}} {
+	for _, args := range [][]string{{"drain", "abc"}, {"drain", "abc", "--cancel"}, {"remove", "def"}, {"rebalance"}} {
 		args = append([]string{"cluster"}, append(args, "--url", url, "--token", "secret")...)
 		if _, err := run(t, args...); err != nil {
 			t.Errorf("%v: %v", args, err)

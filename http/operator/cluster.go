@@ -19,6 +19,8 @@ type Cluster interface {
 	Status(ctx context.Context) (*crier.ClusterStatus, error)
 	// Drain begins to move everything off a node.
 	Drain(ctx context.Context, node string) error
+	// CancelDrain lets it stay.
+	CancelDrain(ctx context.Context, node string) error
 	// Remove gives up a dead node.
 	Remove(ctx context.Context, node string) error
 	// Rebalance evens out at once who leads what.
@@ -40,6 +42,10 @@ func (a *API) clusterStatus(c *gin.Context) {
 
 func (a *API) drainNode(c *gin.Context) {
 	answerBegun(c, a.cluster.Drain(c.Request.Context(), c.Param("node")))
+}
+
+func (a *API) cancelDrain(c *gin.Context) {
+	answerBegun(c, a.cluster.CancelDrain(c.Request.Context(), c.Param("node")))
 }
 
 func (a *API) removeNode(c *gin.Context) {

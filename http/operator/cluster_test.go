@@ -23,6 +23,11 @@ func (m *memory) Drain(_ context.Context, node string) error {
 	return m.err
 }
 
+func (m *memory) CancelDrain(_ context.Context, node string) error {
+	m.asked = append(m.asked, "keep "+node)
+	return m.err
+}
+
 func (m *memory) Remove(_ context.Context, node string) error {
 	m.asked = append(m.asked, "remove "+node)
 	return m.err
@@ -77,15 +82,17 @@ func TestCluster(t *testing.T) {
 		t.Errorf("%+v, %v", status, err)
 	}
 	s.want(t, http.StatusAccepted, http.MethodPost, "/v1/cluster/nodes/a/drain", "")
+	s.want(t, http.StatusAccepted, http.MethodDelete, "/v1/cluster/nodes/a/drain", "")
 	s.want(t, http.StatusAccepted, http.MethodDelete, "/v1/cluster/nodes/b", "")
 	s.want(t, http.StatusAccepted, http.MethodPost, "/v1/cluster/rebalance", "")
-	if got := strings.Join(s.asked, ", "); got != "drain a, remove b, rebalance" {
+	if got := strings.Join(s.asked, ", "); got != "drain a, keep a, remove b, rebalance" {
 		t.Errorf("asked for %s", got)
 	}
 	for code, status := range map[crier.Code]int{crier.CodeBadParameter: http.StatusBadRequest, crier.CodeTimeout: http.StatusServiceUnavailable} {
 		s.err = crier.Errorf(code, "no")
 		s.want(t, status, http.MethodGet, "/v1/cluster", "")
 		s.want(t, status, http.MethodPost, "/v1/cluster/nodes/a/drain", "")
+		s.want(t, status, http.MethodDelete, "/v1/cluster/nodes/a/drain", "")
 		s.want(t, status, http.MethodDelete, "/v1/cluster/nodes/b", "")
 		s.want(t, status, http.MethodPost, "/v1/cluster/rebalance", "")
 	}

@@ -82,6 +82,7 @@ func (a *API) RegisterCluster(r gin.IRouter) {
 	g.GET("/cluster", a.clusterStatus)
 	g.POST("/cluster/rebalance", a.rebalance)
 	g.POST("/cluster/nodes/:node/drain", a.drainNode)
+	g.DELETE("/cluster/nodes/:node/drain", a.cancelDrain)
 	g.DELETE("/cluster/nodes/:node", a.removeNode)
 	g.GET("/cluster/recovery", a.planRecovery)
 	g.POST("/cluster/recovery", a.recoverCluster)

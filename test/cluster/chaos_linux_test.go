@@ -28,7 +28,7 @@ var (
 
 const (
 	// roundLength is how long faults begin in a round.
-	roundLength = 10 * time.Second
+	roundLength = 5 * time.Second
 	// Every so many rounds all nodes are killed at once, and their replicas compared.
 	compareEvery = 4
 	// heapSlack is how much more than twice a node's heap may grow: the memtables of its two databases come and go.

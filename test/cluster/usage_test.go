@@ -33,7 +33,7 @@ func (n *node) usage() (u usage, err error) {
 		line, _, _ := strings.Cut(after, "\n")
 		number, err := strconv.ParseFloat(line, 64)
 		if !ok || err != nil {
-			return u, fmt.Errorf("there is no metric %s: %v", name, err)
+			return u, fmt.Errorf("there is no metric %s: %w", name, err)
 		}
 		*value = int(number)
 	}

@@ -125,6 +125,8 @@ const (
 	OperateKind_OPERATE_KIND_REBALANCE OperateKind = 4
 	// Put a command into the log of the system group.
 	OperateKind_OPERATE_KIND_COMMAND OperateKind = 5
+	// Let a node stay that was to go.
+	OperateKind_OPERATE_KIND_CANCEL_DRAIN OperateKind = 6
 )
 
 // Enum value maps for OperateKind.
@@ -136,14 +138,16 @@ var (
 		3: "OPERATE_KIND_REMOVE",
 		4: "OPERATE_KIND_REBALANCE",
 		5: "OPERATE_KIND_COMMAND",
+		6: "OPERATE_KIND_CANCEL_DRAIN",
 	}
 	OperateKind_value = map[string]int32{
-		"OPERATE_KIND_UNSPECIFIED": 0,
-		"OPERATE_KIND_STATUS":      1,
-		"OPERATE_KIND_DRAIN":       2,
-		"OPERATE_KIND_REMOVE":      3,
-		"OPERATE_KIND_REBALANCE":   4,
-		"OPERATE_KIND_COMMAND":     5,
+		"OPERATE_KIND_UNSPECIFIED":  0,
+		"OPERATE_KIND_STATUS":       1,
+		"OPERATE_KIND_DRAIN":        2,
+		"OPERATE_KIND_REMOVE":       3,
+		"OPERATE_KIND_REBALANCE":    4,
+		"OPERATE_KIND_COMMAND":      5,
+		"OPERATE_KIND_CANCEL_DRAIN": 6,
 	}
 )
 
@@ -1800,14 +1804,15 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\x0eSTEP_KIND_PARK\x10\b\x12\x14\n" +
 	"\x10STEP_KIND_UNPARK\x10\t\x12\x15\n" +
 	"\x11STEP_KIND_RECOVER\x10\n" +
-	"*\xab\x01\n" +
+	"*\xca\x01\n" +
 	"\vOperateKind\x12\x1c\n" +
 	"\x18OPERATE_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13OPERATE_KIND_STATUS\x10\x01\x12\x16\n" +
 	"\x12OPERATE_KIND_DRAIN\x10\x02\x12\x17\n" +
 	"\x13OPERATE_KIND_REMOVE\x10\x03\x12\x1a\n" +
 	"\x16OPERATE_KIND_REBALANCE\x10\x04\x12\x18\n" +
-	"\x14OPERATE_KIND_COMMAND\x10\x05B<Z:github.com/crier-im/crier/proto/crier/cluster/v1;clusterv1b\x06proto3"
+	"\x14OPERATE_KIND_COMMAND\x10\x05\x12\x1d\n" +
+	"\x19OPERATE_KIND_CANCEL_DRAIN\x10\x06B<Z:github.com/crier-im/crier/proto/crier/cluster/v1;clusterv1b\x06proto3"
 
 var (
 	file_crier_cluster_v1_cluster_proto_rawDescOnce sync.Once
