@@ -34,6 +34,8 @@ func encodeLive(b *actorv1.Body, msg any) error {
 		b.Kind = &actorv1.Body_SessionForgotten{SessionForgotten: &actorv1.SessionForgotten{User: fromPID(m.user)}}
 	case fanout:
 		b.Kind = &actorv1.Body_Fanout{Fanout: fromFanout(m)}
+	case fanoutTaken:
+		b.Kind = &actorv1.Body_FanoutTaken{FanoutTaken: &actorv1.FanoutTaken{Missing: m.missing}}
 	}
 	return nil
 }
@@ -67,6 +69,8 @@ func decodeLive(b *actorv1.Body) (any, error) {
 		return sessionForgotten{user}, err
 	case *actorv1.Body_Fanout:
 		return toFanout(k.Fanout)
+	case *actorv1.Body_FanoutTaken:
+		return fanoutTaken{k.FanoutTaken.GetMissing()}, nil
 	}
 	return nil, nil
 }

@@ -60,6 +60,7 @@ var crossingMessages = []any{
 	detachSession{},
 	closeSession{},
 	sessionForgotten{},
+	fanoutTaken{[]string{"a", "b"}},
 	fanout{},
 }
 
@@ -68,7 +69,7 @@ var crossingMessages = []any{
 var localMessages = []any{
 	sessionsChanged{}, acknowledged{}, passivate{}, &deliver{}, endSessions{}, runCampaign{}, // between a partition and its children
 	commandDone{}, flushTick{}, recordTick{}, sweepTick{}, whoIsConnected{}, notified{}, // of a partition to itself
-	loginDone{},                                                                                // of a user to itself
+	loginDone{}, sessionMissing{}, // of a user to itself
 	begin{}, reattached{}, ledAnew{}, closed{}, registerDevice{}, deviceRegistered{}, logout{}, // of a session to itself
 }
 

@@ -33,6 +33,12 @@ type fanout struct {
 	letters []letter
 }
 
+// fanoutTaken is the answer: the sessions in it that are not there any more.
+type fanoutTaken struct{ missing []string }
+
+// sessionMissing tells a user actor, here, that a session is not there, though nobody has told of its end.
+type sessionMissing struct{ session *actor.PID }
+
 // letter says that a session, an actor of the node, gets a message: its place in fanout.bodies.
 type letter struct {
 	session string
@@ -62,6 +68,7 @@ type outgoing struct {
 
 // addressed is a message on its way to a session.
 type addressed struct {
+	from    *actor.PID // the user actor
 	session string
 	message any
 }
@@ -102,11 +109,11 @@ func (f *Fanout) Send(ctx actor.Context, session *actor.PID, msg any) {
 		system := ctx.ActorSystem()
 		f.sending.Go(func() { f.run(system, actor.NewPID(session.Address, f.to), node) })
 	}
-	node.add(session.Id, msg)
+	node.add(ctx.Self(), session.Id, msg)
 }
 
 // add appends a message. Over the bound, the session is closed in its place: with a gap in its messages it must not go on.
-func (n *outgoing) add(session string, msg any) {
+func (n *outgoing) add(from *actor.PID, session string, msg any) {
 	if _, closed := n.slow[session]; closed {
 		return
 	}
@@ -117,7 +124,7 @@ func (n *outgoing) add(session string, msg any) {
 		n.slow[session] = struct{}{}
 		msg = closeSession{crier.CloseSlow}
 	}
-	n.waiting = append(n.waiting, addressed{session, msg})
+	n.waiting = append(n.waiting, addressed{from, session, msg})
 }
 
 // run sends what waits for a node, a packet at a time, until nothing does.
@@ -127,9 +134,9 @@ func (f *Fanout) run(system *actor.ActorSystem, to *actor.PID, node *outgoing) {
 	defer system.ProcessRegistry.Remove(c.self)
 	for waiting := f.take(to.Address, node); len(waiting) > 0; waiting = f.take(to.Address, node) {
 		for len(waiting) > 0 {
-			var p *actorv1.Packet
-			p, waiting = f.pack(waiting)
-			c.send(p)
+			p, rest := f.pack(waiting)
+			c.tell(waiting[:len(waiting)-len(rest)], c.send(p))
+			waiting = rest
 		}
 	}
 }
@@ -144,46 +151,70 @@ type crossings struct {
 	number uint32 // of the last packet
 }
 
-// send sends one packet until it is answered, or too often.
-func (c *crossings) send(p *actorv1.Packet) {
+// send sends one packet until it is answered, or too often, and returns the sessions that are missing there.
+func (c *crossings) send(p *actorv1.Packet) (missing []string) {
 	c.number++
 	from := &actor.PID{Address: c.self.Address, Id: c.self.Id, RequestId: c.number}
 	for range fanoutTries {
 		c.root.RequestWithCustomSender(c.to, p, from)
-		if c.isOver(time.After(c.wait)) {
-			return
+		if missing, over := c.isOver(time.After(c.wait)); over {
+			return missing
 		}
 	}
 	c.log.Debug("a node does not answer: its sessions have missed something", "address", c.to.Address)
+	return nil
 }
 
 // isOver waits for the answer to the last packet. It reports whether nothing is left to be done, and not so when the time has come.
-func (c *crossings) isOver(time <-chan time.Time) bool {
+func (c *crossings) isOver(time <-chan time.Time) (missing []string, over bool) {
 	for {
 		select {
-		case number := <-c.taken:
-			if number == c.number {
-				return true
+		case r := <-c.taken:
+			if r.number == c.number {
+				return r.missing, true
 			}
 		case <-time:
-			return false
+			return nil, false
 		case <-c.stop:
-			return true
+			return nil, true
 		}
 	}
 }
 
-// receipts is the process that the other node answers to. It has the numbers of the packets that were taken.
-type receipts chan uint32
+// tell tells the user actors of sessions that are missing.
+func (c *crossings) tell(sent []addressed, missing []string) {
+	gone := make(map[string]struct{}, len(missing))
+	for _, session := range missing {
+		gone[session] = struct{}{}
+	}
+	for _, a := range sent {
+		if _, ok := gone[a.session]; ok {
+			c.root.Send(a.from, sessionMissing{actor.NewPID(c.to.Address, a.session)})
+			delete(gone, a.session)
+		}
+	}
+}
+
+// receipts is the process that the other node answers to.
+type receipts chan receipt
+
+// receipt says that a packet was taken.
+type receipt struct {
+	number  uint32
+	missing []string
+}
 
 // SendUserMessage is protoactor's: an answer has come.
 func (r receipts) SendUserMessage(pid *actor.PID, message any) {
 	_, answer, _ := actor.UnwrapEnvelope(message)
-	if _, dead := answer.(*actor.DeadLetterResponse); dead {
-		return // not taken
+	packet, ok := answer.(*actorv1.Packet)
+	if !ok {
+		return // it is a dead letter: not taken
 	}
+	content, _ := Codec{}.Decode(packet.GetBody()) // what it says else: it was taken
+	taken, _ := content.(fanoutTaken)
 	select {
-	case r <- pid.GetRequestId():
+	case r <- receipt{pid.GetRequestId(), taken.missing}:
 	default: // to a packet that was sent again and again
 	}
 }
@@ -282,10 +313,13 @@ func (r *mailroom) onFanout(ctx actor.Context, m fanout) {
 			ctx.Logger().Debug("a message for sessions can't be read", slog.Any("err", err))
 		}
 	}
+	var missing []string
 	for _, l := range m.letters {
-		if l.body < len(messages) && messages[l.body] != nil {
+		if _, there := ctx.ActorSystem().ProcessRegistry.GetLocal(l.session); !there {
+			missing = append(missing, l.session)
+		} else if l.body < len(messages) && messages[l.body] != nil {
 			ctx.Send(ctx.ActorSystem().NewLocalPID(l.session), messages[l.body])
 		}
 	}
-	ctx.Respond(done{})
+	ctx.Respond(fanoutTaken{missing})
 }

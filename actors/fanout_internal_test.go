@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -20,12 +21,12 @@ import (
 func TestASessionThatWouldMissSomethingIsClosed(t *testing.T) {
 	t.Parallel()
 	n := &outgoing{waiting: make([]addressed, fanoutMost-1)}
-	d := new(crier.Delivery)
+	d, user := new(crier.Delivery), actor.NewPID("here", "user")
 	for _, session := range []string{"a", "b", "a", "b", "a", "c"} {
-		n.add(session, d)
+		n.add(user, session, d)
 	}
 	slow := closeSession{crier.CloseSlow}
-	want := []addressed{{"a", d}, {"b", slow}, {"a", slow}, {"c", slow}}
+	want := []addressed{{user, "a", d}, {user, "b", slow}, {user, "a", slow}, {user, "c", slow}}
 	if got := n.waiting[fanoutMost-1:]; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -39,15 +40,15 @@ func TestPack(t *testing.T) {
 	}
 	slow := closeSession{crier.CloseSlow}
 	waiting := []addressed{
-		{"a", large("1")},
-		{"b", slow},
-		{"c", large("1")},
-		{"d", &crier.Delivery{Task: "\xff"}},
-		{"e", slow},
-		{"f", large("2")},
-		{"g", large("1")},
-		{"h", large("3")},
-		{"i", &crier.Delivery{Task: "3", FromMailbox: true}},
+		{nil, "a", large("1")},
+		{nil, "b", slow},
+		{nil, "c", large("1")},
+		{nil, "d", &crier.Delivery{Task: "\xff"}},
+		{nil, "e", slow},
+		{nil, "f", large("2")},
+		{nil, "g", large("1")},
+		{nil, "h", large("3")},
+		{nil, "i", &crier.Delivery{Task: "3", FromMailbox: true}},
 	}
 	f := NewFanout(NewMetrics(nil), slog.New(slog.DiscardHandler))
 	var got []string
@@ -108,7 +109,7 @@ func TestAPacketWithABodyOfANewerNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer, err := system.Root.RequestFuture(actor.NewPID(system.Address(), fanoutName), &actorv1.Packet{Body: body}, time.Minute).Result()
-	if err != nil || answer != (done{}) {
+	if err != nil || !reflect.DeepEqual(answer, fanoutTaken{[]string{"gone"}}) {
 		t.Errorf("answered %v, %v", answer, err)
 	}
 	select {

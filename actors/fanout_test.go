@@ -256,3 +256,37 @@ func TestALinkThatOneSideHasLost(t *testing.T) {
 		})
 	}
 }
+
+// silent is a session of which nobody tells that it has ended: what would have told was lost with a connection.
+type silent struct{}
+
+func (silent) SendUserMessage(*actor.PID, any)   {}
+func (silent) SendSystemMessage(*actor.PID, any) {}
+func (silent) Stop(*actor.PID)                   {}
+
+// A session whose end was never told is found out by the next message for it: its account is not connected any more.
+func TestASessionThatIsMissingIsForgotten(t *testing.T) {
+	x := newPair(t)
+	pid, _ := x.edge.system.ProcessRegistry.Add(silent{}, x.edge.system.ProcessRegistry.NextId())
+	login := crier.Login{App: appID, User: "alice", Node: "edge", Platform: crier.Android, Session: "old", SigTime: time.Now()}
+	if _, err := x.edge.Request(t.Context(), crier.KindUser, crier.UserIdentity(appID, "alice"), actors.Attach(login, pid, false)); err != nil {
+		t.Fatal(err)
+	}
+	sessions := func() int {
+		all, err := x.service.Presence(t.Context(), appID, []crier.UserID{"alice"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all[0].Sessions)
+	}
+	x.edge.system.ProcessRegistry.Remove(pid)
+	if n := sessions(); n != 1 {
+		t.Fatalf("%d sessions before", n)
+	}
+	if _, err := x.service.Push(t.Context(), request(time.Hour, crier.Condition{})); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is forgotten", func() bool { return sessions() == 0 })
+	alice := x.dial(t, "alice")
+	eventually(t, "the next login gets the message", func() bool { return slices.Equal(alice.Seqs(), []uint64{1}) })
+}

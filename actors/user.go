@@ -109,6 +109,8 @@ func (u *user) Receive(ctx actor.Context) {
 		u.onMove(ctx, m)
 	case confirmSession:
 		u.onConfirm(ctx, m)
+	case sessionMissing:
+		u.onSessionGone(ctx, func(s *userSession) bool { return s.pid.Equal(m.session) })
 	case detachSession:
 		u.onSessionGone(ctx, func(s *userSession) bool { return s.login.Session == m.session })
 	case endSessions:

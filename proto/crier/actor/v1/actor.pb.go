@@ -117,6 +117,7 @@ type Body struct {
 	//	*Body_ConfirmSession
 	//	*Body_Fanout
 	//	*Body_SessionForgotten
+	//	*Body_FanoutTaken
 	Kind          isBody_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -501,6 +502,15 @@ func (x *Body) GetSessionForgotten() *SessionForgotten {
 	return nil
 }
 
+func (x *Body) GetFanoutTaken() *FanoutTaken {
+	if x != nil {
+		if x, ok := x.Kind.(*Body_FanoutTaken); ok {
+			return x.FanoutTaken
+		}
+	}
+	return nil
+}
+
 type isBody_Kind interface {
 	isBody_Kind()
 }
@@ -695,6 +705,11 @@ type Body_SessionForgotten struct {
 	SessionForgotten *SessionForgotten `protobuf:"bytes,71,opt,name=session_forgotten,json=sessionForgotten,proto3,oneof"`
 }
 
+type Body_FanoutTaken struct {
+	// A node has taken messages for sessions.
+	FanoutTaken *FanoutTaken `protobuf:"bytes,72,opt,name=fanout_taken,json=fanoutTaken,proto3,oneof"`
+}
+
 func (*Body_ChangeAccounts) isBody_Kind() {}
 
 func (*Body_CheckChanges) isBody_Kind() {}
@@ -770,6 +785,8 @@ func (*Body_ConfirmSession) isBody_Kind() {}
 func (*Body_Fanout) isBody_Kind() {}
 
 func (*Body_SessionForgotten) isBody_Kind() {}
+
+func (*Body_FanoutTaken) isBody_Kind() {}
 
 // Pid names an actor.
 type Pid struct {
@@ -2899,7 +2916,7 @@ func (x *CloseSession) GetReason() string {
 	return ""
 }
 
-// Fanout is messages for sessions of one node. The answer is Done.
+// Fanout is messages for sessions of one node. The answer is FanoutTaken.
 type Fanout struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The messages, each a Body.
@@ -2963,6 +2980,52 @@ func (x *Fanout) GetPlaces() []uint32 {
 	return nil
 }
 
+// FanoutTaken says that the messages of a Fanout have been handed over.
+type FanoutTaken struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The actors of sessions that are not there any more.
+	Missing       []string `protobuf:"bytes,1,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FanoutTaken) Reset() {
+	*x = FanoutTaken{}
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FanoutTaken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FanoutTaken) ProtoMessage() {}
+
+func (x *FanoutTaken) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FanoutTaken.ProtoReflect.Descriptor instead.
+func (*FanoutTaken) Descriptor() ([]byte, []int) {
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *FanoutTaken) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 // SessionForgotten says that a user's actor has lost the connection to a session.
 type SessionForgotten struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2974,7 +3037,7 @@ type SessionForgotten struct {
 
 func (x *SessionForgotten) Reset() {
 	*x = SessionForgotten{}
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[43]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3049,7 @@ func (x *SessionForgotten) String() string {
 func (*SessionForgotten) ProtoMessage() {}
 
 func (x *SessionForgotten) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_actor_v1_actor_proto_msgTypes[43]
+	mi := &file_crier_actor_v1_actor_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3062,7 @@ func (x *SessionForgotten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionForgotten.ProtoReflect.Descriptor instead.
 func (*SessionForgotten) Descriptor() ([]byte, []int) {
-	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{43}
+	return file_crier_actor_v1_actor_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SessionForgotten) GetUser() *Pid {
@@ -3015,7 +3078,7 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\n" +
 	"\x1acrier/actor/v1/actor.proto\x12\x0ecrier.actor.v1\x1a\x1bcrier/types/v1/funnel.proto\x1a\x1ccrier/types/v1/session.proto\x1a\x1acrier/types/v1/types.proto\"\x1c\n" +
 	"\x06Packet\x12\x12\n" +
-	"\x04body\x18\x01 \x01(\fR\x04body\"\xc0\x12\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\"\x82\x13\n" +
 	"\x04Body\x12I\n" +
 	"\x0fchange_accounts\x18\x01 \x01(\v2\x1e.crier.actor.v1.ChangeAccountsH\x00R\x0echangeAccounts\x12C\n" +
 	"\rcheck_changes\x18\x02 \x01(\v2\x1c.crier.actor.v1.CheckChangesH\x00R\fcheckChanges\x12C\n" +
@@ -3060,7 +3123,8 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\rclose_session\x18D \x01(\v2\x1c.crier.actor.v1.CloseSessionH\x00R\fcloseSession\x12I\n" +
 	"\x0fconfirm_session\x18E \x01(\v2\x1e.crier.actor.v1.ConfirmSessionH\x00R\x0econfirmSession\x120\n" +
 	"\x06fanout\x18F \x01(\v2\x16.crier.actor.v1.FanoutH\x00R\x06fanout\x12O\n" +
-	"\x11session_forgotten\x18G \x01(\v2 .crier.actor.v1.SessionForgottenH\x00R\x10sessionForgottenB\x06\n" +
+	"\x11session_forgotten\x18G \x01(\v2 .crier.actor.v1.SessionForgottenH\x00R\x10sessionForgotten\x12@\n" +
+	"\ffanout_taken\x18H \x01(\v2\x1b.crier.actor.v1.FanoutTakenH\x00R\vfanoutTakenB\x06\n" +
 	"\x04kind\"N\n" +
 	"\x03Pid\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x0e\n" +
@@ -3189,7 +3253,9 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\x06Fanout\x12\x16\n" +
 	"\x06bodies\x18\x01 \x03(\fR\x06bodies\x12\x1a\n" +
 	"\bsessions\x18\x02 \x03(\tR\bsessions\x12\x16\n" +
-	"\x06places\x18\x03 \x03(\rR\x06places\";\n" +
+	"\x06places\x18\x03 \x03(\rR\x06places\"'\n" +
+	"\vFanoutTaken\x12\x18\n" +
+	"\amissing\x18\x01 \x03(\tR\amissing\";\n" +
 	"\x10SessionForgotten\x12'\n" +
 	"\x04user\x18\x01 \x01(\v2\x13.crier.actor.v1.PidR\x04userB8Z6github.com/crier-im/crier/proto/crier/actor/v1;actorv1b\x06proto3"
 
@@ -3205,7 +3271,7 @@ func file_crier_actor_v1_actor_proto_rawDescGZIP() []byte {
 	return file_crier_actor_v1_actor_proto_rawDescData
 }
 
-var file_crier_actor_v1_actor_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_crier_actor_v1_actor_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_crier_actor_v1_actor_proto_goTypes = []any{
 	(*Packet)(nil),           // 0: crier.actor.v1.Packet
 	(*Body)(nil),             // 1: crier.actor.v1.Body
@@ -3250,18 +3316,19 @@ var file_crier_actor_v1_actor_proto_goTypes = []any{
 	(*ConfirmSession)(nil),   // 40: crier.actor.v1.ConfirmSession
 	(*CloseSession)(nil),     // 41: crier.actor.v1.CloseSession
 	(*Fanout)(nil),           // 42: crier.actor.v1.Fanout
-	(*SessionForgotten)(nil), // 43: crier.actor.v1.SessionForgotten
-	nil,                      // 44: crier.actor.v1.SetAttrNames.NamesEntry
-	(*v1.Delivery)(nil),      // 45: crier.types.v1.Delivery
-	(*v1.Change)(nil),        // 46: crier.types.v1.Change
-	(*v1.CommandID)(nil),     // 47: crier.types.v1.CommandID
-	(*v1.Campaign)(nil),      // 48: crier.types.v1.Campaign
-	(*v1.Login)(nil),         // 49: crier.types.v1.Login
-	(*v1.Account)(nil),       // 50: crier.types.v1.Account
-	(*v1.Presence)(nil),      // 51: crier.types.v1.Presence
-	(*v1.Report)(nil),        // 52: crier.types.v1.Report
-	(*v1.Funnel)(nil),        // 53: crier.types.v1.Funnel
-	(*v1.Explanation)(nil),   // 54: crier.types.v1.Explanation
+	(*FanoutTaken)(nil),      // 43: crier.actor.v1.FanoutTaken
+	(*SessionForgotten)(nil), // 44: crier.actor.v1.SessionForgotten
+	nil,                      // 45: crier.actor.v1.SetAttrNames.NamesEntry
+	(*v1.Delivery)(nil),      // 46: crier.types.v1.Delivery
+	(*v1.Change)(nil),        // 47: crier.types.v1.Change
+	(*v1.CommandID)(nil),     // 48: crier.types.v1.CommandID
+	(*v1.Campaign)(nil),      // 49: crier.types.v1.Campaign
+	(*v1.Login)(nil),         // 50: crier.types.v1.Login
+	(*v1.Account)(nil),       // 51: crier.types.v1.Account
+	(*v1.Presence)(nil),      // 52: crier.types.v1.Presence
+	(*v1.Report)(nil),        // 53: crier.types.v1.Report
+	(*v1.Funnel)(nil),        // 54: crier.types.v1.Funnel
+	(*v1.Explanation)(nil),   // 55: crier.types.v1.Explanation
 }
 var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	6,  // 0: crier.actor.v1.Body.change_accounts:type_name -> crier.actor.v1.ChangeAccounts
@@ -3294,47 +3361,48 @@ var file_crier_actor_v1_actor_proto_depIdxs = []int32{
 	34, // 27: crier.actor.v1.Body.started:type_name -> crier.actor.v1.Started
 	35, // 28: crier.actor.v1.Body.attached:type_name -> crier.actor.v1.Attached
 	36, // 29: crier.actor.v1.Body.repeated:type_name -> crier.actor.v1.Repeated
-	45, // 30: crier.actor.v1.Body.delivery:type_name -> crier.types.v1.Delivery
+	46, // 30: crier.actor.v1.Body.delivery:type_name -> crier.types.v1.Delivery
 	37, // 31: crier.actor.v1.Body.acknowledge:type_name -> crier.actor.v1.Acknowledge
 	38, // 32: crier.actor.v1.Body.move_session:type_name -> crier.actor.v1.MoveSession
 	39, // 33: crier.actor.v1.Body.detach_session:type_name -> crier.actor.v1.DetachSession
 	41, // 34: crier.actor.v1.Body.close_session:type_name -> crier.actor.v1.CloseSession
 	40, // 35: crier.actor.v1.Body.confirm_session:type_name -> crier.actor.v1.ConfirmSession
 	42, // 36: crier.actor.v1.Body.fanout:type_name -> crier.actor.v1.Fanout
-	43, // 37: crier.actor.v1.Body.session_forgotten:type_name -> crier.actor.v1.SessionForgotten
-	3,  // 38: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
-	46, // 39: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
-	47, // 40: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
-	5,  // 41: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
-	5,  // 42: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
-	48, // 43: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
-	48, // 44: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
-	48, // 45: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
-	49, // 46: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
-	2,  // 47: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
-	47, // 48: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
-	47, // 49: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
-	44, // 50: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
-	47, // 51: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
-	4,  // 52: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
-	25, // 53: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
-	3,  // 54: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
-	27, // 55: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
-	50, // 56: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
-	51, // 57: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
-	52, // 58: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
-	53, // 59: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
-	48, // 60: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
-	54, // 61: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
-	2,  // 62: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
-	48, // 63: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
-	3,  // 64: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
-	2,  // 65: crier.actor.v1.SessionForgotten.user:type_name -> crier.actor.v1.Pid
-	66, // [66:66] is the sub-list for method output_type
-	66, // [66:66] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	44, // 37: crier.actor.v1.Body.session_forgotten:type_name -> crier.actor.v1.SessionForgotten
+	43, // 38: crier.actor.v1.Body.fanout_taken:type_name -> crier.actor.v1.FanoutTaken
+	3,  // 39: crier.actor.v1.Outcome.error:type_name -> crier.actor.v1.Error
+	47, // 40: crier.actor.v1.AccountChanges.changes:type_name -> crier.types.v1.Change
+	48, // 41: crier.actor.v1.AccountChanges.id:type_name -> crier.types.v1.CommandID
+	5,  // 42: crier.actor.v1.ChangeAccounts.calls:type_name -> crier.actor.v1.AccountChanges
+	5,  // 43: crier.actor.v1.CheckChanges.calls:type_name -> crier.actor.v1.AccountChanges
+	49, // 44: crier.actor.v1.Explain.campaign:type_name -> crier.types.v1.Campaign
+	49, // 45: crier.actor.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	49, // 46: crier.actor.v1.AcceptPush.push:type_name -> crier.types.v1.Campaign
+	50, // 47: crier.actor.v1.AttachSession.login:type_name -> crier.types.v1.Login
+	2,  // 48: crier.actor.v1.AttachSession.session:type_name -> crier.actor.v1.Pid
+	48, // 49: crier.actor.v1.CreateApp.id:type_name -> crier.types.v1.CommandID
+	48, // 50: crier.actor.v1.UpdateApp.id:type_name -> crier.types.v1.CommandID
+	45, // 51: crier.actor.v1.SetAttrNames.names:type_name -> crier.actor.v1.SetAttrNames.NamesEntry
+	48, // 52: crier.actor.v1.SetAttrNames.id:type_name -> crier.types.v1.CommandID
+	4,  // 53: crier.actor.v1.Changed.outcomes:type_name -> crier.actor.v1.Outcome
+	25, // 54: crier.actor.v1.Checked.refusals:type_name -> crier.actor.v1.Refusal
+	3,  // 55: crier.actor.v1.Refusal.error:type_name -> crier.actor.v1.Error
+	27, // 56: crier.actor.v1.Accounts.accounts:type_name -> crier.actor.v1.AccountOrNone
+	51, // 57: crier.actor.v1.AccountOrNone.account:type_name -> crier.types.v1.Account
+	52, // 58: crier.actor.v1.Presences.presences:type_name -> crier.types.v1.Presence
+	53, // 59: crier.actor.v1.Reports.reports:type_name -> crier.types.v1.Report
+	54, // 60: crier.actor.v1.FunnelResult.funnel:type_name -> crier.types.v1.Funnel
+	49, // 61: crier.actor.v1.CampaignResult.campaign:type_name -> crier.types.v1.Campaign
+	55, // 62: crier.actor.v1.ExplainResult.explanation:type_name -> crier.types.v1.Explanation
+	2,  // 63: crier.actor.v1.Attached.user:type_name -> crier.actor.v1.Pid
+	49, // 64: crier.actor.v1.Repeated.first:type_name -> crier.types.v1.Campaign
+	3,  // 65: crier.actor.v1.Repeated.error:type_name -> crier.actor.v1.Error
+	2,  // 66: crier.actor.v1.SessionForgotten.user:type_name -> crier.actor.v1.Pid
+	67, // [67:67] is the sub-list for method output_type
+	67, // [67:67] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_crier_actor_v1_actor_proto_init() }
@@ -3381,6 +3449,7 @@ func file_crier_actor_v1_actor_proto_init() {
 		(*Body_ConfirmSession)(nil),
 		(*Body_Fanout)(nil),
 		(*Body_SessionForgotten)(nil),
+		(*Body_FanoutTaken)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3388,7 +3457,7 @@ func file_crier_actor_v1_actor_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_actor_v1_actor_proto_rawDesc), len(file_crier_actor_v1_actor_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
