@@ -16,7 +16,7 @@ import (
 	"github.com/crier-im/crier/cluster"
 	"github.com/crier-im/crier/cluster/clustertest"
 	"github.com/crier-im/crier/cluster/transport/transporttest"
-	"github.com/crier-im/crier/internal/freeport"
+	"github.com/crier-im/crier/internal/freeport/freeporttest"
 )
 
 // trio is nodes in one process, three at first. A node that was stopped keeps its storage.
@@ -67,10 +67,7 @@ func newNodes(t testing.TB, n, partitions int, change ...func(*cluster.Config)) 
 // add makes the configuration of one more node, which is not started yet.
 func (c *trio) add(expect, partitions int, join ...string) int {
 	c.t.Helper()
-	address, err := freeport.Address()
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	address := freeporttest.Address(c.t)
 	i := len(c.configs)
 	c.configs = append(c.configs, cluster.Config{
 		NodeID: fmt.Sprint("node-", i), Partitions: partitions, Expect: expect, GossipListen: address, Join: join,

@@ -15,15 +15,16 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/internal/app"
+	"github.com/crier-im/crier/internal/freeport/freeporttest"
 )
 
 // openCluster starts a node, and others that join it.
 func openCluster(t *testing.T, nodes int) []*app.Core {
 	t.Helper()
-	address := freeAddress(t)
+	address := freeporttest.Address(t)
 	cores := []*app.Core{openNode(t, address)}
 	for range nodes - 1 {
-		cores = append(cores, openNode(t, freeAddress(t), address))
+		cores = append(cores, openNode(t, freeporttest.Address(t), address))
 	}
 	for _, c := range cores {
 		t.Cleanup(func() { closeCore(t, c) })

@@ -12,7 +12,7 @@ import (
 	"github.com/crier-im/crier/actors/actorstest"
 	"github.com/crier-im/crier/cluster"
 	"github.com/crier-im/crier/internal/app"
-	"github.com/crier-im/crier/internal/freeport"
+	"github.com/crier-im/crier/internal/freeport/freeporttest"
 	"github.com/crier-im/crier/persistence"
 )
 
@@ -30,15 +30,6 @@ func openNode(t *testing.T, gossip string, join ...string) *app.Core {
 		t.Fatal(err)
 	}
 	return c
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	address, err := freeport.Address()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return address
 }
 
 func settled(t *testing.T, c *app.Core, replicas int) {
@@ -68,7 +59,7 @@ func TestANewNodeTakesOverTheState(t *testing.T) {
 	if underRace {
 		t.Skip("protoactor and gRPC have a race of their own with several nodes in one process")
 	}
-	address := freeAddress(t)
+	address := freeporttest.Address(t)
 	first := openNode(t, address)
 	a := &crier.App{ID: appID, Key: "k", Admins: []crier.UserID{"admin"}, PushEnabled: true, Limits: crier.DefaultLimits()}
 	a.Limits.PushInterval, a.Limits.PushesPerDay = 0, 0
@@ -91,7 +82,7 @@ func TestANewNodeTakesOverTheState(t *testing.T) {
 		})
 	}
 
-	second := openNode(t, freeAddress(t), address)
+	second := openNode(t, freeporttest.Address(t), address)
 	defer closeCore(t, second)
 	settled(t, first, 2)
 	id := first.Store.NodeID()

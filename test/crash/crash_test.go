@@ -22,7 +22,7 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
-	"github.com/crier-im/crier/internal/freeport"
+	"github.com/crier-im/crier/internal/freeport/freeporttest"
 )
 
 const (
@@ -53,15 +53,6 @@ func build(t *testing.T) string {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return bin
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	address, err := freeport.Address()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return address
 }
 
 // start starts the process and waits until it is ready.
@@ -236,7 +227,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 func TestNothingAcknowledgedIsLostByKillNine(t *testing.T) {
-	s := &server{t: t, bin: build(t), dir: t.TempDir(), address: freeAddress(t)}
+	s := &server{t: t, bin: build(t), dir: t.TempDir(), address: freeporttest.Address(t)}
 	s.start()
 	t.Cleanup(func() {
 		s.kill()

@@ -20,7 +20,7 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
-	"github.com/crier-im/crier/internal/freeport"
+	"github.com/crier-im/crier/internal/freeport/freeporttest"
 )
 
 // patience bounds every wait; nothing here depends on how long one takes.
@@ -79,7 +79,7 @@ type node struct {
 // newNode makes a node that is not started. Its process, if it has one, is killed with the test.
 func newNode(t *testing.T, dir string, minFree int) *node {
 	t.Helper()
-	n := &node{t: t, dir: dir, minFree: minFree, address: freeAddress(t)}
+	n := &node{t: t, dir: dir, minFree: minFree, address: freeporttest.Address(t)}
 	t.Cleanup(func() {
 		n.kill()
 		if t.Failed() && n.out != nil {
@@ -88,15 +88,6 @@ func newNode(t *testing.T, dir string, minFree int) *node {
 		}
 	})
 	return n
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	address, err := freeport.Address()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return address
 }
 
 // launch starts the process and does not wait for it.

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/crier-im/crier/internal/freeport"
+	"github.com/crier-im/crier/internal/freeport/freeporttest"
 )
 
 const (
@@ -79,7 +79,7 @@ type node struct {
 // startNode starts a node with more flags. It is killed with the test.
 func startNode(t *testing.T, flags ...string) *node {
 	t.Helper()
-	address := freeAddress(t)
+	address := freeporttest.Address(t)
 	n := &node{t: t, dir: t.TempDir(), url: "http://" + address, http: &http.Client{
 		Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: registrars},
 	}}
@@ -101,15 +101,6 @@ func startNode(t *testing.T, flags ...string) *node {
 	}
 	n.token = strings.TrimSpace(string(token))
 	return n
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	address, err := freeport.Address()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return address
 }
 
 // start starts the process and waits until it is ready.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
+	"github.com/crier-im/crier/internal/freeport/freeporttest"
 	"github.com/crier-im/crier/vendors/apnssim"
 )
 
@@ -98,7 +99,7 @@ func setUp(t *testing.T, how apnssim.Options, flags ...string) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.p8, s.how.CA, s.how.Log, s.how.NoPrefixes, s.how.Listen = p8, ca, s.log, true, freeAddress(t)
+	s.p8, s.how.CA, s.how.Log, s.how.NoPrefixes, s.how.Listen = p8, ca, s.log, true, freeporttest.Address(t)
 	s.how.Keys = append([]apnssim.Key{key}, how.Keys...)
 	s.how.Now = func() time.Time { return time.Now().Add(time.Duration(s.skew.Load())) }
 	s.startSim(t)
