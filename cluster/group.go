@@ -17,9 +17,6 @@ const (
 	// inFlight bounds the commands of a group that are on their way to the log; more wait for a place.
 	// Past it raft only adds latency, and leaders get lost (engines: admission control).
 	inFlight = 256
-	// systemCommitTimeout is how far nodes are behind with the system group at most, which each reads from its own replica: apps, attribute
-	// names. It is one group, so what this costs while nothing happens is 20 messages a second to each node.
-	systemCommitTimeout = 50 * time.Millisecond
 	// enqueueTimeout bounds how long raft may take to accept a command into its queue.
 	enqueueTimeout = 2 * time.Second
 )
@@ -86,9 +83,6 @@ func (g *Group) raftConfig(cfg *Config) *raft.Config {
 	rc.HeartbeatTimeout, rc.ElectionTimeout = cfg.HeartbeatTimeout, cfg.HeartbeatTimeout
 	rc.LeaderLeaseTimeout = cfg.HeartbeatTimeout // heartbeats rest: one that misses a beat returns after 0.6 of it; nothing relies on the lease
 	rc.CommitTimeout = cfg.CommitTimeout
-	if g.id == crier.SystemPartition {
-		rc.CommitTimeout = min(rc.CommitTimeout, systemCommitTimeout)
-	}
 	rc.BatchApplyCh = true
 	rc.SnapshotInterval = cfg.Compaction.Every
 	rc.SnapshotThreshold = cfg.Compaction.Threshold
@@ -123,6 +117,11 @@ func (g *Group) Apply(ctx context.Context, command []byte) (any, error) {
 		return nil, translate(err)
 	}
 	g.metrics.apply.Observe(time.Since(started).Seconds())
+	if g.id == crier.SystemPartition {
+		// Every node reads apps and attribute names from its own replica, which applies an entry when it hears of its commit: with the next entry, so there is one,
+		// and with an idle group's next message, after up to twice the CommitTimeout, where that is lost.
+		g.raft.Barrier(enqueueTimeout)
+	}
 	if err, ok := future.Response().(error); ok {
 		return nil, err
 	}

@@ -297,6 +297,21 @@ func TestALeaderThatHungIsNotVerified(t *testing.T) {
 	}
 }
 
+// Nodes read apps from their own replica of the system group: what was changed comes to all of them with the change, and not with the next message of an idle group.
+func TestWhatTheSystemGroupKnowsComesAtOnce(t *testing.T) {
+	c := newNodes(t, 3, 1, func(cfg *cluster.Config) { cfg.CommitTimeout = 10 * time.Minute })
+	if err := c.nodes[0].Command(t.Context(), c.stores[0].NodeCommand(crier.Node{ID: "later", State: crier.NodeMember})); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range c.stores {
+		for deadline := time.Now().Add(patience); !slices.Contains(s.Nodes(), crier.Node{ID: "later", State: crier.NodeMember}); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("node %d does not know it within %v", i, patience)
+			}
+		}
+	}
+}
+
 func BenchmarkVerify(b *testing.B) {
 	c := newTrio(b, 1)
 	group := c.nodes[c.leader(0)].Group(0)
