@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -16,6 +18,9 @@ const (
 
 // FanoutName is the actor that takes packets for sessions.
 const FanoutName = fanoutName
+
+// FanoutTries is how often a packet is sent.
+const FanoutTries = fanoutTries
 
 // Through makes packets go to another actor, whose answer is waited for as long as said.
 func (f *Fanout) Through(to string, wait time.Duration) { f.to, f.wait = to, wait }
@@ -53,4 +58,16 @@ func UserOf(answer any) *actor.PID { return answer.(attached).user }
 func CloseReasonOf(msg any) (reason crier.CloseReason, ok bool) {
 	m, ok := msg.(closeSession)
 	return m.reason, ok
+}
+
+// SessionsOf returns the actors of the sessions of a partition.
+func SessionsOf(s *Service, p crier.PartitionID) []*actor.PID {
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	return slices.Collect(maps.Values(s.sessions.of[p]))
+}
+
+// AttachAt is the request of a session that was in use before.
+func AttachAt(login crier.Login, session *actor.PID, cursor uint64, unacked ...uint64) any {
+	return attachSession{login, session, cursor, unacked, true}
 }

@@ -16,10 +16,11 @@ const (
 	// fanoutName is the actor of every node that takes what is meant for several of its sessions.
 	fanoutName = "fanout"
 	// fanoutWait is how long a packet waits for its answer before it is sent again, and fanoutTries how often it is sent: the node may hang, or the
-	// connection be lost and with it the packet or the answer. Sessions take what comes twice once. After a minute receivers have given up
-	// the connections of a node that hangs.
+	// connection be lost and with it the packet or the answer. Sessions take what comes twice once. Then the sessions are to be closed, and closeTries is how often
+	// that is sent: until clients have given the connections up by themselves, after two and a half heartbeats.
 	fanoutWait  = time.Second
 	fanoutTries = 60
+	closeTries  = 900
 	// fanoutBytes is the size from which a packet takes no more messages: protoactor's link has a bound for all that it carries at a time.
 	fanoutBytes = 1 << 20
 	// fanoutMost bounds the messages that wait for one node while others, as many at most, are under way. A session that one more is meant for is
@@ -134,8 +135,12 @@ func (f *Fanout) run(system *actor.ActorSystem, to *actor.PID, node *outgoing) {
 	defer system.ProcessRegistry.Remove(c.self)
 	for waiting := f.take(to.Address, node); len(waiting) > 0; waiting = f.take(to.Address, node) {
 		for len(waiting) > 0 {
-			p, rest := f.pack(waiting)
-			c.tell(waiting[:len(waiting)-len(rest)], c.send(p))
+			rest, taken := c.sendOne(waiting, fanoutTries)
+			if !taken {
+				c.log.Info("a node does not answer: its sessions have missed something and are closed", "address", to.Address)
+				c.close(waiting)
+				rest = nil
+			}
 			waiting = rest
 		}
 	}
@@ -151,18 +156,40 @@ type crossings struct {
 	number uint32 // of the last packet
 }
 
-// send sends one packet until it is answered, or too often, and returns the sessions that are missing there.
-func (c *crossings) send(p *actorv1.Packet) (missing []string) {
-	c.number++
-	from := &actor.PID{Address: c.self.Address, Id: c.self.Id, RequestId: c.number}
-	for range fanoutTries {
-		c.root.RequestWithCustomSender(c.to, p, from)
-		if missing, over := c.isOver(time.After(c.wait)); over {
-			return missing
+// sendOne sends what there is room for in a packet, and returns the rest.
+func (c *crossings) sendOne(waiting []addressed, tries int) (rest []addressed, taken bool) {
+	p, rest := c.pack(waiting)
+	missing, taken := c.send(p, tries)
+	c.tell(waiting[:len(waiting)-len(rest)], missing)
+	return rest, taken
+}
+
+// close closes the sessions that were to get something: with a gap in its messages none must go on.
+func (c *crossings) close(missed []addressed) {
+	var all []addressed
+	seen := make(map[string]struct{})
+	for _, a := range missed {
+		if _, ok := seen[a.session]; !ok {
+			seen[a.session] = struct{}{}
+			all = append(all, addressed{a.from, a.session, closeSession{crier.CloseSlow}})
 		}
 	}
-	c.log.Debug("a node does not answer: its sessions have missed something", "address", c.to.Address)
-	return nil
+	for taken := true; taken && len(all) > 0; {
+		all, taken = c.sendOne(all, closeTries)
+	}
+}
+
+// send sends one packet until it is answered, or as often as said, and returns the sessions that are missing there.
+func (c *crossings) send(p *actorv1.Packet, tries int) (missing []string, taken bool) {
+	c.number++
+	from := &actor.PID{Address: c.self.Address, Id: c.self.Id, RequestId: c.number}
+	for range tries {
+		c.root.RequestWithCustomSender(c.to, p, from)
+		if missing, over := c.isOver(time.After(c.wait)); over {
+			return missing, true
+		}
+	}
+	return nil, false
 }
 
 // isOver waits for the answer to the last packet. It reports whether nothing is left to be done, and not so when the time has come.

@@ -23,7 +23,8 @@ type barrier struct {
 	to     *actor.PID // that actor
 	closed atomic.Bool
 	came   atomic.Int32 // packets
-	deaf   bool         // nothing is answered
+	deaf   int32        // so many packets are not answered
+	lossy  bool         // what comes while it is closed is lost
 	held   []*actor.MessageEnvelope
 }
 
@@ -34,12 +35,14 @@ type open struct{}
 func (g *barrier) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actorv1.Packet:
-		g.came.Add(1)
 		sender := ctx.Sender()
-		if g.deaf {
+		if g.came.Add(1) <= g.deaf {
 			sender = nil
 		}
-		if g.closed.Load() {
+		switch {
+		case g.closed.Load() && g.lossy:
+			return
+		case g.closed.Load():
 			g.held = append(g.held, &actor.MessageEnvelope{Message: m, Sender: sender})
 			return
 		}
@@ -113,7 +116,7 @@ func TestABodyCrossesOnce(t *testing.T) {
 // A node that has a packet and does not say so gets it again, takes it once, and gets the next one.
 func TestANodeThatDoesNotAnswer(t *testing.T) {
 	x := newPair(t)
-	behind(t, x, &barrier{deaf: true}, 5*time.Millisecond)
+	behind(t, x, &barrier{deaf: 10}, 5*time.Millisecond)
 	alice := x.dial(t, "alice")
 	var want []uint64
 	for seq := range uint64(10) {
@@ -144,6 +147,28 @@ func TestANodeThatHangs(t *testing.T) {
 	}
 	x.edge.system.Root.Send(pid, open{})
 	eventually(t, "all come", func() bool { return slices.Equal(alice.Seqs(), want) })
+}
+
+// A node that hangs for so long that packets to it are given up has sessions with a gap in their messages: none of them goes on. Their clients come again and have
+// missed nothing.
+func TestANodeThatHangsTooLong(t *testing.T) {
+	x, g := newPair(t), &barrier{lossy: true}
+	pid := behind(t, x, g, time.Millisecond)
+	alice := x.dial(t, "alice")
+	g.closed.Store(true)
+	for range 3 {
+		if _, err := x.service.Push(t.Context(), request(time.Hour, crier.Condition{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the messages are given up", func() bool { return g.came.Load() > 2*actors.FanoutTries })
+	x.edge.system.Root.Send(pid, open{})
+	eventually(t, "the session is closed", func() bool { return alice.Reason() == crier.CloseSlow })
+	if seqs := alice.Seqs(); len(seqs) > 0 {
+		t.Errorf("%v came after a gap", seqs)
+	}
+	alice = x.dial(t, "alice")
+	eventually(t, "all come with the next login", func() bool { return slices.Equal(alice.Seqs(), []uint64{1, 2, 3}) })
 }
 
 // login is one connection of an account that was connected several times.

@@ -35,7 +35,7 @@ type Replica interface {
 	LastCampaign(app crier.AppID) uint64
 	// Acknowledge takes kept messages out of mailboxes. Unknown ones are no error.
 	Acknowledge(ctx context.Context, app crier.AppID, acks []crier.Ack) error
-	// Mailbox returns up to limit campaigns that wait for the account with a Seq over after, in order.
+	// Mailbox returns up to limit campaigns that wait for the account with a Seq over after, in order; fewer are all of them.
 	Mailbox(app crier.AppID, ordinal uint32, after uint64, limit int) ([]*crier.Campaign, error)
 
 	// CreateCampaign accepts a push: only at the app's home partition. It checks PushInterval, PushesPerDay,

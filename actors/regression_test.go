@@ -375,3 +375,47 @@ func TestAcknowledgementsOutliveTheLeader(t *testing.T) {
 		t.Errorf("sent twice on one connection: %v", got)
 	}
 }
+
+// The request of a session to attach may be sent twice, and the second come late: what it says was acknowledged since. It filled the window of the session for ever.
+func TestAnOldRequestToAttachChangesNothing(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1, func(a *crier.App) { a.Limits.InFlightMessages = 1 })
+	conn := new(actorstest.Conn)
+	login := crier.Login{App: appID, User: "a", Platform: crier.Android, Session: "one", SigTime: time.Now()}
+	s, err := n.Service.Connect(t.Context(), login, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Closed(crier.CloseByClient)
+	d := device{conn, s}
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "the first", func() bool { return len(d.Seqs()) == 1 })
+	d.Acknowledge([]uint64{1}, false)
+	eventually(t, "it is taken", func() bool { return len(waiting(t, n, "a")) == 0 })
+	late := actors.AttachAt(login, actors.SessionsOf(n.Service, 0)[0], 1, 1)
+	if _, err := n.Request(t.Context(), crier.KindUser, crier.UserIdentity(appID, "a"), late); err != nil {
+		t.Fatal(err)
+	}
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "the second", func() bool { return len(d.Seqs()) == 2 })
+}
+
+// A session that was sent what its partition does not know any more, since it was recovered from a replica that lacked it, would pass over what comes under the same
+// numbers now. It is not let in, so that its client logs in anew.
+func TestASessionThatIsAheadIsNotLetIn(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.Android)
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "the first", func() bool { return len(d.Seqs()) == 1 })
+	login := crier.Login{App: appID, User: "a", Platform: crier.Web, Session: "ahead", SigTime: time.Now()}
+	session := actors.SessionsOf(n.Service, 0)[0]
+	for cursor, ok := range map[uint64]bool{1: true, 2: false} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		_, err := n.Request(ctx, crier.KindUser, crier.UserIdentity(appID, "a"), actors.AttachAt(login, session, cursor))
+		cancel()
+		if (err == nil) != ok || err != nil && !errors.Is(err, crier.CodeTimeout) {
+			t.Errorf("with a cursor of %d: %v", cursor, err)
+		}
+	}
+}

@@ -36,6 +36,7 @@ type session struct {
 	held      []*crier.Delivery // came before begin
 	begun     bool              // Connect has returned
 	state     *moveSession      // what the client said last of foreground and background
+	forgotten *actor.PID        // a user actor that has lost the session, while none had let it in
 	ending    bool
 	device    *crier.Device      // that the client has registered
 	pending   *registration      // the last that was begun
@@ -91,7 +92,7 @@ func (s *session) Receive(ctx actor.Context) {
 	case begin:
 		s.onBegin(ctx, attached(m))
 	case *crier.Delivery:
-		s.onDelivery(m)
+		s.onDelivery(ctx, m)
 	case acknowledge:
 		s.onAcknowledge(ctx, m)
 	case moveSession:
@@ -125,10 +126,10 @@ func (s *session) onBegin(ctx actor.Context, at attached) {
 	s.begun = true
 	s.enter(ctx, at)
 	for _, d := range s.held {
-		s.onDelivery(d)
+		s.onDelivery(ctx, d)
 	}
 	s.held = nil
-	s.onLedAnew(ctx)
+	s.look(ctx)
 }
 
 // enter takes a user actor that has let the session in, and tells it that somebody is there: this may come long after the session had asked. Where the client
@@ -144,7 +145,7 @@ func (s *session) enter(ctx actor.Context, at attached) {
 }
 
 // onDelivery hands a message to the connection, which has its own bounded queue.
-func (s *session) onDelivery(d *crier.Delivery) {
+func (s *session) onDelivery(ctx actor.Context, d *crier.Delivery) {
 	switch {
 	case !s.begun:
 		s.held = append(s.held, d) // bounded by the messages in flight
@@ -157,6 +158,8 @@ func (s *session) onDelivery(d *crier.Delivery) {
 		if !d.FromMailbox {
 			s.metrics.latency.Observe(time.Since(d.Accepted).Seconds())
 		}
+	case d.Kept && !slices.Contains(s.unacked, d.Seq): // acknowledged to a user actor that is gone, or does not know it any more
+		s.onAcknowledge(ctx, acknowledge{session: s.login.Session, seqs: []uint64{d.Seq}})
 	}
 }
 
@@ -247,7 +250,11 @@ func (s *session) onClosed(ctx actor.Context) {
 
 // onUserGone attaches again: the partition has moved, or was restarted, or has lost the session.
 func (s *session) onUserGone(ctx actor.Context, who *actor.PID) {
-	if !s.ending && s.user != nil && s.user.Equal(who) {
+	switch {
+	case s.ending:
+	case s.user == nil: // its answer is on the way, maybe
+		s.forgotten = who
+	case s.user.Equal(who):
 		s.attachAgain(ctx)
 	}
 }
@@ -255,14 +262,14 @@ func (s *session) onUserGone(ctx actor.Context, who *actor.PID) {
 // onLedAnew attaches again where the user actor was one of a term that is over. Its end may never be told: between two nodes each direction has its own
 // connection, and one that broke takes with it what this node is not told of.
 func (s *session) onLedAnew(ctx actor.Context) {
-	if !s.ending && s.user != nil && s.dir.Term(s.partition) > s.term {
+	if !s.ending && s.user != nil && s.term != 0 && s.dir.Term(s.partition) > s.term { // 0: its node is older, and does not tell
 		ctx.Unwatch(s.user)
 		s.attachAgain(ctx)
 	}
 }
 
 func (s *session) attachAgain(ctx actor.Context) {
-	s.user = nil
+	s.user, s.forgotten = nil, nil
 	self, root := ctx.Self(), ctx.ActorSystem().Root
 	c, cancel := context.WithTimeout(context.Background(), reattachWithin)
 	s.cancel = cancel
@@ -298,8 +305,16 @@ func (s *session) onReattached(ctx actor.Context, m reattached) {
 			s.onAcknowledge(ctx, ack)
 		}
 		s.acks = nil
-		s.onLedAnew(ctx)
+		s.look(ctx)
 	}
+}
+
+// look takes what came while the session was let in.
+func (s *session) look(ctx actor.Context) {
+	if s.forgotten != nil {
+		s.onUserGone(ctx, s.forgotten)
+	}
+	s.onLedAnew(ctx)
 }
 
 // sessionHandle is what the gateway holds of a session. It implements crier.Session.

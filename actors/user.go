@@ -172,33 +172,36 @@ func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, acco
 		ctx.Send(sender, failed{crier.Errorf(crier.CodeSigRevoked, "the account was kicked at %s; sign a new usersig", account.NotBefore.Format(time.RFC3339))})
 		return
 	}
+	if m.again && m.cursor > u.Replica.LastCampaign(u.key.app) { // this node does not lead any more, or the partition was recovered and has lost campaigns
+		ctx.Send(sender, failed{&crier.Error{Code: crier.CodeTimeout, Info: crier.CodeTimeout.Text()}})
+		return
+	}
 	u.ordinal = account.Ordinal
 	ctx.CancelReceiveTimeout()
-	s := &userSession{login: &m.login, pid: m.session, since: time.Now(), cursor: m.cursor, unacked: m.unacked}
-	u.add(s, m.again)
+	s := u.add(&m)
 	ctx.Watch(m.session)
+	if m.again {
+		u.settle(ctx, s, &m)
+	}
 	u.tellPartition(ctx)
 	ctx.Send(sender, attached{ctx.Self(), u.Term})
 	u.see(account.DeviceOf(m.login.Platform))
-	if m.again {
-		u.settle(ctx, s)
-	}
 	u.catchUp(ctx, s)
 }
 
 // settle takes for acknowledged what the mailbox still has although the session was sent it and waits for no acknowledgement: that one was lost, with the link to
 // the leader or with the leader before it was in the log.
-func (u *user) settle(ctx actor.Context, s *userSession) {
+func (u *user) settle(ctx actor.Context, s *userSession, m *attachSession) {
 	for after := uint64(0); ; {
 		page, err := u.Replica.Mailbox(u.key.app, u.ordinal, after, mailboxPage)
 		if err != nil {
 			return // catchUp fails too, and says so
 		}
 		for _, c := range page {
-			if c.Seq > s.cursor {
+			if c.Seq > m.cursor {
 				return
 			}
-			if after = c.Seq; !slices.Contains(s.unacked, c.Seq) && c.Expires().After(time.Now()) {
+			if after = c.Seq; m.has(c.Seq) && c.Expires().After(time.Now()) {
 				u.acknowledged(ctx, s, c.Seq)
 			}
 		}
@@ -206,6 +209,11 @@ func (u *user) settle(ctx actor.Context, s *userSession) {
 			return
 		}
 	}
+}
+
+// has reports whether the client has acknowledged a kept message that waited for it, as far as the session knew.
+func (m *attachSession) has(seq uint64) bool {
+	return seq <= m.cursor && !slices.Contains(m.unacked, seq)
 }
 
 // acknowledged notes that the account has a message.
@@ -230,16 +238,16 @@ func (u *user) see(d *crier.Device) {
 }
 
 // add puts a session behind those that came before it. One that attaches again was there before others logged in, for all that this actor knows. Logins
-// of one running client stand in the order in which it has made them, whatever came when. If the session is there already, since its request came twice, it takes its own place.
-func (u *user) add(s *userSession, again bool) {
-	same := func(other *userSession) bool { return other.login.Session == s.login.Session }
-	if i := slices.IndexFunc(u.sessions, same); i >= 0 {
-		s.confirmed = u.sessions[i].confirmed
-		u.sessions[i] = s
-		return
+// of one running client stand in the order in which it has made them, whatever came when. If the session is there already, it stays as it is, but for what it is known to have acknowledged: its request came twice, and this is the older one, or
+// its node has lost the link to this one, and acknowledgements on it.
+func (u *user) add(m *attachSession) *userSession {
+	if s := u.find(m.login.Session); s != nil {
+		s.unacked = slices.DeleteFunc(s.unacked, m.has)
+		return s
 	}
+	s := &userSession{login: &m.login, pid: m.session, since: time.Now(), cursor: m.cursor, unacked: m.unacked}
 	at := len(u.sessions)
-	if again {
+	if m.again {
 		at = 0
 	}
 	for i, other := range u.sessions {
@@ -252,6 +260,7 @@ func (u *user) add(s *userSession, again bool) {
 		}
 	}
 	u.sessions = slices.Insert(u.sessions, at, s)
+	return s
 }
 
 // onConfirm closes the sessions that the app's policy does not allow beside a later one that is in use.

@@ -238,10 +238,20 @@ func TestADrainIsCancelled(t *testing.T) {
 		}
 	}
 	c.settle(3, 0, 1, 2, 3)
-	if err := c.nodes[0].CancelDrain(t.Context(), "node-7"); !errors.Is(err, crier.CodeBadParameter) {
-		t.Errorf("of a node that there is not: %v", err)
-	}
 	w.check()
+	if err := c.nodes[0].Drain(t.Context(), "node-1"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-c.nodes[1].Left():
+	case <-time.After(patience):
+		t.Fatal("it is not drained")
+	}
+	for _, id := range []string{"node-1", "node-7"} {
+		if err := c.nodes[0].CancelDrain(t.Context(), id); !errors.Is(err, crier.CodeBadParameter) {
+			t.Errorf("%s comes back: %v", id, err)
+		}
+	}
 }
 
 // A node dies and is given up: what it held is built anew on another, and it can't come back.

@@ -278,7 +278,7 @@ func (n *Node) watch(g *Group) {
 			n.metrics.changes.Inc()
 			if leads {
 				n.lead(g)
-			} else {
+			} else if !n.leadsStill(g) {
 				n.follow(g)
 			}
 		case <-g.woken:
@@ -291,6 +291,15 @@ func (n *Node) watch(g *Group) {
 			return
 		}
 	}
+}
+
+// leadsStill reports whether the group's actor runs in the term in which this node leads now. What was told of a term before comes late then: this node had lost
+// the group and won it again while its watcher was busy.
+func (n *Node) leadsStill(g *Group) bool {
+	n.mu.RLock()
+	term, runs := n.terms[g.id]
+	n.mu.RUnlock()
+	return runs && g.IsLeader() && g.Term() == term
 }
 
 // lead starts the group's actor once the state has everything that was

@@ -34,7 +34,7 @@ func (n *Node) Drain(ctx context.Context, node string) error {
 }
 
 // CancelDrain lets a node stay whose drain has not come to its end: it gets its share again. node is as Drain's. crier.CodeBadParameter if there is no such
-// node, or it is not draining.
+// node, or it has left.
 func (n *Node) CancelDrain(ctx context.Context, node string) error {
 	_, err := n.operate(ctx, &clusterv1.Operate{Kind: clusterv1.OperateKind_OPERATE_KIND_CANCEL_DRAIN, Node: node})
 	return err

@@ -221,12 +221,14 @@ func (r *reconciler) ask(ctx context.Context) map[string]*clusterv1.Surveyed {
 // survey asks a node, again and again, until one of its answers comes; nil: none did before ctx ended.
 func (r *reconciler) survey(ctx context.Context, id string) *clusterv1.Surveyed {
 	answers := make(chan *clusterv1.Surveyed)
+	var asking sync.WaitGroup
+	defer asking.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	tick := time.NewTicker(surveyAgain)
 	defer tick.Stop()
 	for {
-		go func() { // ends with ctx
+		asking.Go(func() {
 			answer, err := r.node.askControl(ctx, id, new(clusterv1.Survey))
 			if a, ok := answer.(*clusterv1.Surveyed); ok && err == nil {
 				select {
@@ -234,7 +236,7 @@ func (r *reconciler) survey(ctx context.Context, id string) *clusterv1.Surveyed 
 				case <-ctx.Done():
 				}
 			}
-		}()
+		})
 		select {
 		case a := <-answers:
 			return a

@@ -146,19 +146,24 @@ func (r *Replica) Acknowledge(ctx context.Context, app crier.AppID, acks []crier
 // Mailbox is actors.Replica's.
 func (r *Replica) Mailbox(app crier.AppID, ordinal uint32, after uint64, limit int) ([]*crier.Campaign, error) {
 	var campaigns []*crier.Campaign
-	r.m.mu.RLock()
-	seqs := r.m.waiting(app, ordinal, after, limit)
-	r.m.mu.RUnlock()
-	for _, seq := range seqs {
-		c, err := r.m.campaign(r.m.keys.seq(kindMessage, app, seq), r.m.read)
-		if err != nil {
-			return nil, internal(err)
+	for {
+		wanted := limit - len(campaigns)
+		r.m.mu.RLock()
+		seqs := r.m.waiting(app, ordinal, after, wanted)
+		r.m.mu.RUnlock()
+		for _, seq := range seqs {
+			c, err := r.m.campaign(r.m.keys.seq(kindMessage, app, seq), r.m.read)
+			if err != nil {
+				return nil, internal(err)
+			}
+			if after = seq; c != nil { // else it has just ended
+				campaigns = append(campaigns, c)
+			}
 		}
-		if c != nil { // else it has just ended
-			campaigns = append(campaigns, c)
+		if len(seqs) < wanted || len(campaigns) == limit {
+			return campaigns, nil
 		}
 	}
-	return campaigns, nil
 }
 
 // waiting returns up to limit campaigns over after that the ordinal has coming. The caller holds mu.

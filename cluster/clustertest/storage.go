@@ -232,8 +232,8 @@ func (s *State) Apply(e *raft.Log) any {
 	}
 	if about, ok := strings.CutPrefix(string(e.Data), nodeCommand); ok {
 		state, id, _ := strings.Cut(about, " ")
-		if s.nodes[id].Gone() {
-			return crier.Errorf(crier.CodeBadParameter, "it has left")
+		if s.nodes[id].Gone() || crier.NodeState(state) == crier.NodeDrained && s.nodes[id] != crier.NodeDraining {
+			return crier.Errorf(crier.CodeBadParameter, "it has left, or is not draining")
 		}
 		s.nodes[id] = crier.NodeState(state)
 		return nil

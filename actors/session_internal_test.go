@@ -1,0 +1,97 @@
+package actors
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/crier-im/crier"
+)
+
+// deafConn is a connection that takes everything.
+type deafConn struct{ crier.Conn }
+
+func (deafConn) Deliver(*crier.Delivery) {}
+func (deafConn) Gone() bool              { return false }
+
+// oneUser lets sessions in, and notes it.
+type oneUser struct {
+	Router
+	attached chan attachSession
+	user     *actor.PID
+}
+
+func (o *oneUser) Request(_ context.Context, _, _ string, msg any) (any, error) {
+	o.attached <- msg.(attachSession)
+	return attached{o.user, 1}, nil
+}
+
+func (*oneUser) Term(crier.PartitionID) uint64 { return 1 }
+
+// newSession starts the actor of a session, and the user actor that it has: what that one is told comes out of the channel.
+func newSession(t *testing.T) (root *actor.RootContext, pid *actor.PID, dir *oneUser, told chan any) {
+	system := actor.NewActorSystemWithConfig(actor.Configure(
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) })))
+	t.Cleanup(system.Shutdown)
+	told = make(chan any, 16)
+	dir = &oneUser{attached: make(chan attachSession, 16), user: system.Root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
+		switch ctx.Message().(type) {
+		case acknowledge, confirmSession:
+			told <- ctx.Message()
+		}
+	}))}
+	m := NewMetrics(nil)
+	service := &Service{sessions: newAttachments()}
+	pid = system.Root.Spawn(crossingProps(m, func() actor.Actor {
+		return &session{service: service, dir: dir, metrics: m, log: slog.New(slog.DiscardHandler), login: crier.Login{Session: "s"}, conn: deafConn{}}
+	}))
+	return system.Root, pid, dir, told
+}
+
+func next[T any](t *testing.T, what string, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(time.Minute):
+		t.Fatalf("not within a minute: %s", what)
+	}
+	return v
+}
+
+// A message that comes again although the client has acknowledged it was acknowledged to another user actor: it is acknowledged again, else the window of the
+// session would stay full.
+func TestWhatIsAcknowledgedIsAcknowledgedAgain(t *testing.T) {
+	t.Parallel()
+	root, s, dir, told := newSession(t)
+	root.Send(s, begin{dir.user, 1})
+	next(t, "the confirmation", told)
+	d := &crier.Delivery{Seq: 7, Kept: true, Accepted: time.Now()}
+	root.Send(s, d)
+	root.Send(s, d) // not acknowledged yet: nothing is said
+	root.Send(s, acknowledge{"s", []uint64{7}, false})
+	root.Send(s, d)
+	for range 2 {
+		if ack, ok := next(t, "an acknowledgement", told).(acknowledge); !ok || !slices.Equal(ack.seqs, []uint64{7}) {
+			t.Errorf("the user actor is told %+v", ack)
+		}
+	}
+	root.Send(s, acknowledge{"s", []uint64{8}, false})
+	if ack, ok := next(t, "the last", told).(acknowledge); !ok || ack.seqs[0] != 8 {
+		t.Errorf("the user actor is told %+v before the last", ack)
+	}
+}
+
+// That a user actor has lost the session may come before its answer that it has let it in: the session attaches again.
+func TestASessionThatIsForgottenWhileItIsLetIn(t *testing.T) {
+	t.Parallel()
+	root, s, dir, _ := newSession(t)
+	root.Send(s, sessionForgotten{dir.user})
+	root.Send(s, begin{dir.user, 1})
+	if m := next(t, "another request to attach", dir.attached); !m.again {
+		t.Errorf("it asks %+v", m)
+	}
+}
