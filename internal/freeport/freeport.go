@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"sync"
+	"syscall"
 )
 
 // Ports are drawn from below those that Linux gives to outgoing connections and to listeners on port 0 (32768 and more,
@@ -17,13 +19,33 @@ const (
 	tries = 1000
 )
 
-// Addresses returns n addresses of 127.0.0.1 on which nobody listens now, neither with TCP nor with UDP.
+// reserved holds, as long as this process lives, the port of each address that was given on another address of the loopback, so that no other process that asks
+// here gets it: what is to listen may come late, or be killed and come again.
+var reserved struct {
+	mu  sync.Mutex
+	all []net.Listener
+}
+
+// reserve reserves a port for this process; false: another one has it. Systems whose loopback is one address have no reservations.
+func reserve(port int) bool {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.2:%d", port))
+	if err != nil {
+		return !errors.Is(err, syscall.EADDRINUSE)
+	}
+	reserved.mu.Lock()
+	defer reserved.mu.Unlock()
+	reserved.all = append(reserved.all, l)
+	return true
+}
+
+// Addresses returns n addresses of 127.0.0.1 on which nobody listens now, neither with TCP nor with UDP, and which no other process has been given that lives still.
 func Addresses(n int) (all []string, err error) {
 	for range tries {
 		if len(all) == n {
 			return all, nil
 		}
-		address := fmt.Sprintf("127.0.0.1:%d", first+rand.N(last-first+1))
+		port := first + rand.N(last-first+1)
+		address := fmt.Sprintf("127.0.0.1:%d", port)
 		tcp, err := net.Listen("tcp", address)
 		if err != nil {
 			continue
@@ -34,6 +56,9 @@ func Addresses(n int) (all []string, err error) {
 			continue
 		}
 		defer release(udp)
+		if !reserve(port) {
+			continue
+		}
 		all = append(all, address)
 	}
 	return nil, errors.New("there are hardly any free ports from 20000 to 32767")

@@ -26,3 +26,22 @@ func TestAddresses(t *testing.T) {
 		defer l.Close()
 	}
 }
+
+// An address stays this process's while nobody listens on it: what is killed comes again on it.
+func TestAddressesAreReserved(t *testing.T) {
+	t.Parallel()
+	if l, err := net.Listen("tcp", "127.0.0.2:0"); err != nil {
+		t.Skipf("NOT TESTED: the loopback is one address: %v", err)
+	} else {
+		_ = l.Close()
+	}
+	address, err := freeport.Address()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(address)
+	if l, err := net.Listen("tcp", "127.0.0.2:"+port); err == nil {
+		_ = l.Close()
+		t.Errorf("another process could be given %s", address)
+	}
+}

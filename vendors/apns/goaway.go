@@ -3,6 +3,7 @@ package apns
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"net"
 	"sync/atomic"
 )
@@ -21,6 +22,7 @@ type watchedConn struct {
 	net.Conn
 	frames frameReader
 	reason atomic.Value // string
+	alert  atomic.Pointer[net.OpError]
 }
 
 // Read is called by one goroutine, as the HTTP/2 client does.
@@ -31,7 +33,21 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 			c.reason.Store(reason)
 		}
 	})
+	if e, ok := errors.AsType[*net.OpError](err); ok && isAlert(e) {
+		c.alert.Store(e)
+	}
 	return n, err
+}
+
+// isAlert reports whether an error is a TLS alert of the other side.
+func isAlert(e *net.OpError) bool { return e.Op == "remote error" }
+
+// why returns the TLS alert that has ended the connection, if one has: what a request is told may only be that the connection is closed.
+func (c *watchedConn) why(err error) error {
+	if e := c.alert.Load(); e != nil && err != nil {
+		return e
+	}
+	return err
 }
 
 // goAway returns the reason of the last GOAWAY frame, "" where there was none.

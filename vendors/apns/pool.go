@@ -73,7 +73,7 @@ func (p *pool) do(req *http.Request) (resp *http.Response, c *conn, err error) {
 	if err != nil {
 		p.release(c)
 	}
-	return resp, c, err
+	return resp, c, c.wire.why(err)
 }
 
 // release gives a stream back and tells those who wait.
@@ -167,13 +167,13 @@ func (p *pool) connect(ctx context.Context) (*conn, error) {
 	streams, err := p.transport.NewClientConn(watched) //nolint:staticcheck // see pool.transport
 	if err != nil {
 		_ = wire.Close()
-		return nil, err
+		return nil, watched.why(err)
 	}
 	// The answer to a ping comes after the server's settings. Without it the first burst takes 100 streams
 	// for granted, and APNs refuses what is over its limit.
 	if err := streams.Ping(ctx); err != nil {
 		_ = streams.Close()
-		return nil, err
+		return nil, watched.why(err)
 	}
 	return &conn{ClientConn: streams, wire: watched}, nil
 }

@@ -236,7 +236,7 @@ func (s *Sender) failure(err error, goAway string) crier.Outcome {
 		return outcome(ReasonServerCertificate)
 	}
 	// A TLS alert of the other side; with TLS 1.3 it comes with the first read, after the handshake.
-	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" && s.transport.bearer == nil {
+	if e, ok := errors.AsType[*net.OpError](err); ok && isAlert(e) && s.transport.bearer == nil {
 		return outcome(ReasonRefusedByTLS)
 	}
 	return outcome(ReasonConnection)

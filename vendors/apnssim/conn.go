@@ -61,6 +61,7 @@ func (s *Server) serve(wire net.Conn) error {
 	var peer []*x509.Certificate
 	if t, ok := wire.(*tls.Conn); ok {
 		if err := t.HandshakeContext(s.ctx); err != nil {
+			linger(t.NetConn())
 			return err
 		}
 		state := t.ConnectionState()
@@ -80,6 +81,13 @@ func (s *Server) serve(wire net.Conn) error {
 	}
 	defer s.remove(c)
 	return c.run()
+}
+
+// linger reads what the client has sent already, until it has ended the connection too: else that is reset, and the alert that says why is lost.
+func linger(wire net.Conn) {
+	if half, ok := wire.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil && wire.SetReadDeadline(time.Now().Add(time.Second)) == nil {
+		_, _ = io.CopyN(io.Discard, wire, 64<<10)
+	}
 }
 
 func (s *Server) add(c *conn) bool {
