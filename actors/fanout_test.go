@@ -224,10 +224,11 @@ func TestOrderAcrossNodes(t *testing.T) {
 	}
 	for i, all := range logins {
 		last := all[len(all)-1]
-		eventually(t, fmt.Sprintf("user%d has the last", i), func() bool {
+		eventually(t, fmt.Sprintf("nothing waits for user%d", i), func() bool { // an earlier connection may have had the last, and acknowledged it before this one read the mailbox
 			last.acknowledge()
-			seqs := last.Seqs()
-			return len(seqs) > 0 && seqs[len(seqs)-1] == pushers*pushes
+			user := crier.UserID(fmt.Sprint("user", i))
+			all := x.replicas[crier.PartitionOf(appID, user, len(x.replicas))].LastCampaign(appID) == pushers*pushes
+			return all && x.waiting(t, user) == 0
 		})
 		has := make([]bool, pushers*pushes+1)
 		for n, l := range all {
@@ -248,6 +249,11 @@ func TestOrderAcrossNodes(t *testing.T) {
 			}
 			if n < len(all)-1 {
 				eventually(t, "an earlier connection is replaced", func() bool { return l.Reason() == crier.CloseReplaced })
+			}
+		}
+		for seq := uint64(1); seq <= pushers*pushes; seq++ {
+			if !has[seq] {
+				t.Errorf("user%d: %d came to no connection", i, seq)
 			}
 		}
 	}
