@@ -80,7 +80,7 @@ func hasState(s Storage, p crier.PartitionID) (bool, error) {
 func (g *Group) raftConfig(cfg *Config) *raft.Config {
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(cfg.NodeID)
-	rc.HeartbeatTimeout, rc.ElectionTimeout = cfg.HeartbeatTimeout, cfg.HeartbeatTimeout
+	rc.HeartbeatTimeout, rc.ElectionTimeout = cfg.HeartbeatTimeout+reloadStep, cfg.HeartbeatTimeout+reloadStep
 	rc.LeaderLeaseTimeout = cfg.HeartbeatTimeout // heartbeats rest: one that misses a beat returns after 0.6 of it; nothing relies on the lease
 	rc.CommitTimeout = cfg.CommitTimeout
 	rc.BatchApplyCh = true

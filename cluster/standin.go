@@ -13,6 +13,11 @@ const (
 	standInFirst = 50 * time.Millisecond
 	// standInNext is how long each next one waits for the one before, which may have died too, or lack entries of the log.
 	standInNext = 500 * time.Millisecond
+	// lookNext is standInNext where the leader may still be there: who looks first clears the way for the next one's election, since a voter refuses while it knows
+	// of a leader.
+	lookNext = 150 * time.Millisecond
+	// reloadStep is by how much a group's patience is shortened for a moment, to have raft look.
+	reloadStep = time.Nanosecond
 )
 
 // campaigner is a raft.Transport that can have its raft stand for election at once.
@@ -21,16 +26,42 @@ type campaigner interface{ Campaign() }
 // standIn has this node stand for election in the groups that a node led whose process has ended: its address refuses connections, so nobody
 // needs to wait until raft loses patience. In each group the voters do so one after the other, so that their votes are not split.
 func (n *Node) standIn(dead string) {
+	n.line(dead, standInNext, func(g *Group) {
+		if t, ok := g.transport.(campaigner); ok {
+			t.Campaign()
+		}
+	})
+}
+
+// lookForLeaders has raft look at once whether the groups that a node led, of which nothing has come for long, still have a leader: it may be dead, cut off,
+// or slow. Raft by itself looks at a time that it draws, so that one group of many waits three times as long as its patience, and then for votes that were split.
+func (n *Node) lookForLeaders(silent string) {
+	n.line(silent, lookNext, (*Group).lookForLeader)
+}
+
+// line has each group that a node led call f, when it is this node's turn in the line of its voters.
+func (n *Node) line(gone string, pause time.Duration, f func(*Group)) {
 	for _, g := range n.open() {
-		place := g.place(dead, n.cfg.NodeID)
+		place := g.place(gone, n.cfg.NodeID)
 		if place < 0 {
 			continue
 		}
-		time.AfterFunc(time.Duration(place)*standInNext+rand.N(standInFirst), func() {
-			if t, ok := g.transport.(campaigner); ok && g.place(dead, n.cfg.NodeID) >= 0 {
-				t.Campaign()
+		time.AfterFunc(time.Duration(place)*pause+rand.N(standInFirst), func() {
+			if g.place(gone, n.cfg.NodeID) >= 0 {
+				f(g)
 			}
 		})
+	}
+}
+
+// lookForLeader has raft look at once whether it has heard from the leader within its patience, and else stand for election: it does so when its patience is shortened.
+func (g *Group) lookForLeader() {
+	rc := g.raft.ReloadableConfig()
+	for _, patience := range []time.Duration{rc.ElectionTimeout - reloadStep, rc.ElectionTimeout} {
+		rc.HeartbeatTimeout = patience
+		if err := g.raft.ReloadConfig(rc); err != nil {
+			panic("cluster: " + err.Error()) // both were valid before
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -68,4 +69,45 @@ func TestADeadLeaderIsReplacedAtOnce(t *testing.T) {
 		}
 	}
 	t.Logf("all %d led by others after %v: %v", len(all), time.Since(began), led)
+}
+
+// A leader that falls silent is replaced in all its groups half of raft's patience after that, at the latest: raft by itself takes up to three times its patience.
+func TestASilentLeaderIsReplacedInTime(t *testing.T) {
+	t.Parallel()
+	const patience, partitions = 2400 * time.Millisecond, 32
+	c := newNodes(t, 3, partitions, func(cfg *cluster.Config) { cfg.HeartbeatTimeout = patience })
+	const tries = 3 // a machine that stands still for a moment makes one of them take longer
+	var took time.Duration
+	for i := range tries {
+		gone := i % len(c.nodes)
+		name := fmt.Sprint("node-", gone)
+		var led []crier.PartitionID
+		for p := range crier.PartitionID(partitions) {
+			if c.leaderOf(p) == gone {
+				led = append(led, p)
+			}
+		}
+		began := time.Now()
+		for i := range c.nodes {
+			if i != gone {
+				c.faults.Cut(name, fmt.Sprint("node-", i))
+			}
+		}
+		for _, p := range led {
+			for !slices.ContainsFunc(c.nodes, func(n *cluster.Node) bool { return n != c.nodes[gone] && n.Group(p).IsLeader() }) {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		took = time.Since(began)
+		t.Logf("all %d groups of %s are led by others after %v", len(led), name, took)
+		if len(led) >= 8 && took < patience*9/4 {
+			return
+		}
+		for i := range c.nodes {
+			if i != gone {
+				c.faults.Heal(name, fmt.Sprint("node-", i))
+			}
+		}
+	}
+	t.Errorf("the last of %d times it took %v", tries, took)
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +28,8 @@ type conn struct {
 	delay   time.Duration // how long lazy frames wait for company
 	traffic *traffic
 	done    chan struct{} // closed when the connection has failed
+	began   time.Time
+	heard   atomic.Int64  // how long after that the last frame came: nanoseconds
 	wake    chan struct{} // for the writer
 
 	mu     sync.Mutex
@@ -39,7 +42,7 @@ type conn struct {
 }
 
 func newConn(c net.Conn, timeout, delay time.Duration, t *traffic) *conn {
-	return &conn{Conn: c, timeout: timeout, delay: delay, traffic: t, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &conn{Conn: c, timeout: timeout, delay: delay, traffic: t, done: make(chan struct{}), wake: make(chan struct{}, 1), began: time.Now()}
 }
 
 // patientReader gives up when nothing has come for the timeout. Every byte counts, so that a long frame may take its time.
@@ -205,6 +208,9 @@ func (c *conn) writeSteps(b []byte) error {
 	return nil
 }
 
+// silence returns how long nothing has come.
+func (c *conn) silence() time.Duration { return time.Since(c.began) - time.Duration(c.heard.Load()) }
+
 // readLoop calls handle for each frame but signs of life, until the connection fails, and returns why.
 func (c *conn) readLoop(handle func(frame) error) error {
 	in := bufio.NewReaderSize(&patientReader{c.Conn, c.timeout, c.traffic}, 64<<10)
@@ -212,6 +218,7 @@ func (c *conn) readLoop(handle func(frame) error) error {
 	for {
 		f, err := readFrame(in, &scratch)
 		if err == nil {
+			c.heard.Store(int64(time.Since(c.began)))
 			c.traffic.framesIn.Inc()
 			if f.kind != kindAlive {
 				err = handle(f)

@@ -31,12 +31,15 @@ func (m *Mux) serveLink(c net.Conn, peer string) {
 		abort(older)
 	}
 	m.met(peer)
-	var writer sync.WaitGroup
-	writer.Go(in.writeLoop)
+	var others sync.WaitGroup
+	others.Go(in.writeLoop)
+	if m.cfg.Silent != nil {
+		others.Go(in.watch)
+	}
 	if err := in.readLoop(in.handle); m.ctx.Err() == nil {
 		m.log.Debug("a node's connection has ended", "peer", peer, "err", err)
 	}
-	writer.Wait()
+	others.Wait()
 	in.waiting.Wait()
 	m.mu.Lock()
 	last := m.inbound[peer] == c
@@ -48,6 +51,34 @@ func (m *Mux) serveLink(c net.Conn, peer string) {
 		if l, err := m.link(peer); err == nil {
 			l.lost()
 		}
+	}
+}
+
+// watch tells when nothing has come for long.
+func (in *inbound) watch() {
+	patience := in.mux.cfg.HeartbeatTimeout * 3 / 2
+	told, wait := false, patience
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for armed := time.Now(); ; armed = time.Now() {
+		select {
+		case <-in.done:
+			return
+		case <-timer.C:
+		}
+		silence := in.silence()
+		switch {
+		case time.Since(armed) > wait+patience/4: // this process stood still itself: what came meanwhile has not been read
+			wait = patience / 4
+		case silence < patience:
+			told, wait = false, patience-silence
+		default:
+			if !told {
+				in.mux.cfg.Silent(string(in.peer))
+			}
+			told, wait = true, patience/4
+		}
+		timer.Reset(wait)
 	}
 }
 

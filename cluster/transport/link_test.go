@@ -376,3 +376,50 @@ func TestMetricsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// A node of which nothing comes any more, though its connection stands, is said to be silent: once, until something comes again.
+func TestSilenceIsNoticed(t *testing.T) {
+	t.Parallel()
+	const patience = 400 * time.Millisecond
+	n := newNetwork()
+	silent := make(chan string, 100)
+	a := n.open(t, "a", func(c *transport.Config) { c.PeerTimeout = time.Minute }) // it shows that it lives every 15 s
+	b := n.open(t, "b", func(c *transport.Config) {
+		c.HeartbeatTimeout, c.PeerTimeout = patience, time.Minute
+		c.Silent = func(node string) { silent <- node }
+	})
+	serve(t, b.Group(0), new(follower).answer)
+	beat := func() time.Time {
+		t.Helper()
+		began := time.Now()
+		if err := beat(a.Group(0)); err != nil {
+			t.Fatal(err)
+		}
+		return began
+	}
+	for range 2 {
+		last := beat()
+		for range 30 {
+			time.Sleep(patience / 10)
+			if now := time.Now(); now.Sub(last) < patience && len(silent) > 0 {
+				t.Fatalf("%s is said to be silent %v after a heartbeat", <-silent, now.Sub(last))
+			}
+			for len(silent) > 0 { // the machine stood still
+				<-silent
+			}
+			last = beat()
+		}
+		select {
+		case node := <-silent:
+			if took := time.Since(last); node != "a" || took < patience*3/2 {
+				t.Errorf("%s is said to be silent %v after its last heartbeat", node, took)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("nobody noticed")
+		}
+		time.Sleep(3 * patience)
+		if len(silent) > 0 {
+			t.Error("it is said again, though nothing has come")
+		}
+	}
+}

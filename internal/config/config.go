@@ -52,7 +52,7 @@ type HTTP struct {
 	TLSKey         string        `yaml:"tls_key" help:"PEM file of its key"`
 	AllowPlain     bool          `yaml:"allow_plain_http" help:"answer plain HTTP on addresses other than loopback: only behind a proxy that ends TLS"`
 	TrustedProxies []string      `yaml:"trusted_proxies" help:"addresses or CIDRs whose X-Forwarded-For is believed"`
-	CallTimeout    time.Duration `yaml:"call_timeout" help:"how long a call looks for the answer of the cluster before it is told 60008; callers give up soon after 3 s, and a lost leader takes 2 to 3"`
+	CallTimeout    time.Duration `yaml:"call_timeout" help:"how long a call looks for the answer of the cluster before it is told 60008; callers give up soon after 3 s, and a leader that hangs is replaced after 2"`
 }
 
 // Admin is where pprof and metrics listen.
