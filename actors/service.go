@@ -222,7 +222,7 @@ func (s *Service) Connect(ctx context.Context, login crier.Login, conn crier.Con
 	partition := crier.PartitionOf(login.App, login.User, s.dir.Partitions())
 	pid := root.Spawn(crossingProps(s.metrics, func() actor.Actor {
 		return &session{service: s, dir: s.dir, metrics: s.metrics, log: s.log, login: login, partition: partition, conn: conn}
-	}))
+	}).Configure(actor.WithDispatcher(sessions)))
 	answer, err := s.dir.Request(ctx, crier.KindUser, crier.UserIdentity(login.App, login.User), attachSession{login: login, session: pid})
 	if err != nil {
 		root.Stop(pid)
