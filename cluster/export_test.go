@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/hashicorp/raft"
 
 	"github.com/crier-im/crier"
 	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
@@ -23,4 +24,9 @@ func (n *Node) RemoveAt(ctx context.Context, leader string, p crier.PartitionID,
 func (n *Node) SurveyAt(id string) error {
 	_, err := n.system.Root.RequestFuture(actor.NewPID(n.system.Address(), controlName(id)), new(clusterv1.Survey), controlTimeout).Result()
 	return err
+}
+
+// HandOverTo has this node, which leads the group, make another its leader.
+func (g *Group) HandOverTo(id string) error {
+	return g.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id)).Error()
 }

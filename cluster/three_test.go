@@ -312,6 +312,54 @@ func TestWhatTheSystemGroupKnowsComesAtOnce(t *testing.T) {
 	}
 }
 
+// A group that was lost and won again while its node was busy, with the end of its actor, stays reachable: the late news of the loss is not of the present term.
+func TestLateNewsOfALostLeadership(t *testing.T) {
+	const p = crier.PartitionID(0)
+	c := newTrio(t, 1)
+	first := c.leader(p)
+	second := (first + 1) % 3
+	group := c.nodes[first].Group(p)
+	taken, release, once := make(chan struct{}), make(chan struct{}), sync.Once{}
+	c.mute.Store(func(_ crier.PartitionID, g *cluster.Group, message []byte) bool {
+		if g == group && string(message) == "wait" {
+			once.Do(func() { close(taken); <-release })
+		}
+		return false
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := c.nodes[second].Request(ctx, crier.KindPartition, p.String(), []byte("wait"))
+		answered <- err
+	}()
+	<-taken
+	for _, hop := range [][2]int{{first, second}, {second, first}, {first, second}, {second, first}} {
+		for {
+			err := c.nodes[hop[0]].Group(p).HandOverTo(c.configs[hop[1]].NodeID)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				t.Fatalf("hand over to node %d: %v", hop[1], err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		for !c.nodes[hop[1]].Group(p).IsLeader() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(release)
+	if err := <-answered; err != nil {
+		t.Fatal(err)
+	}
+	for i := range c.nodes {
+		if _, err := c.count(i, p); err != nil {
+			t.Errorf("through node %d: %v", i, err)
+		}
+	}
+}
+
 func BenchmarkVerify(b *testing.B) {
 	c := newTrio(b, 1)
 	group := c.nodes[c.leader(0)].Group(0)
