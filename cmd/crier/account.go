@@ -14,8 +14,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
@@ -24,6 +26,8 @@ import (
 const (
 	// importBatch is how many accounts one round of calls takes in.
 	importBatch = 100
+	// importAtOnce is how many batches are under way: a call waits for disks most of its time.
+	importAtOnce = 16
 	// maxTags is how many tags one call adds to an account.
 	maxTags = 10
 )
@@ -107,8 +111,8 @@ func openImport(file string, stopOnBad bool, errs io.Writer) (*accountImport, er
 
 func (i *accountImport) progressFile() string { return i.file + ".crier-progress" }
 
-// run imports what is not done yet, a batch at a time; the progress is written
-// behind each, so that at most one batch is repeated, which changes nothing.
+// run imports what is not done yet, some batches at a time. The progress is how far all is done; what was done beyond it is repeated
+// after an interruption, which changes nothing.
 func (i *accountImport) run(ctx context.Context, c *client.Client) error {
 	rows, bad, err := parseRows(i.file, i.text)
 	if err != nil {
@@ -121,28 +125,58 @@ func (i *accountImport) run(ctx context.Context, c *client.Client) error {
 		return fmt.Errorf("%d rows can't be imported; nothing was", len(bad))
 	}
 	i.progress.Bad = len(bad)
-	bar := newBar(i.errs, "importing")
-	defer bar.finish()
-	for i.progress.Rows < len(rows) {
-		bar.set(int64(i.progress.Rows), int64(len(rows)))
-		batch := rows[i.progress.Rows:min(i.progress.Rows+importBatch, len(rows))]
-		if err := importRows(ctx, c, batch); err != nil {
-			return fmt.Errorf("rows from line %d: %w (start again to go on from here)", batch[0].line, err)
-		}
-		i.progress.Rows += len(batch)
-		i.progress.Accounts += len(batch)
-		text, err := json.Marshal(i.progress)
-		if err == nil {
-			err = os.WriteFile(i.progressFile(), text, 0o600)
-		}
-		if err != nil {
-			return err
-		}
+	if err := i.importAll(ctx, c, rows); err != nil {
+		return err
 	}
 	if err := os.Remove(i.progressFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+func (i *accountImport) importAll(ctx context.Context, c *client.Client, rows []row) error {
+	bar := newBar(i.errs, "importing")
+	defer bar.finish()
+	bar.set(int64(i.progress.Rows), int64(len(rows)))
+	var mu sync.Mutex
+	ends := make(map[int]int) // of the batches that are done, by their beginning
+	calls, ctx := errgroup.WithContext(ctx)
+	calls.SetLimit(importAtOnce)
+	for at := i.progress.Rows; at < len(rows) && ctx.Err() == nil; at += importBatch {
+		calls.Go(func() error {
+			batch := rows[at:min(at+importBatch, len(rows))]
+			if err := importRows(ctx, c, batch); err != nil {
+				return fmt.Errorf("rows from line %d: %w (start again to go on from here)", batch[0].line, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			ends[at] = at + len(batch)
+			if err := i.advance(ends); err != nil {
+				return err
+			}
+			bar.set(int64(i.progress.Rows), int64(len(rows)))
+			return nil
+		})
+	}
+	return calls.Wait()
+}
+
+// advance moves the progress to the end of the batches that follow on it, and writes it down.
+func (i *accountImport) advance(ends map[int]int) error {
+	before := i.progress.Rows
+	for end, ok := ends[before]; ok; end, ok = ends[i.progress.Rows] {
+		delete(ends, i.progress.Rows)
+		i.progress.Accounts += end - i.progress.Rows
+		i.progress.Rows = end
+	}
+	if i.progress.Rows == before {
+		return nil
+	}
+	text, err := json.Marshal(i.progress)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(i.progressFile(), text, 0o600)
 }
 
 func importRows(ctx context.Context, c *client.Client, rows []row) error {

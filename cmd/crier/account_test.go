@@ -2,12 +2,20 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/client"
 )
 
 func TestParseRows(t *testing.T) {
@@ -104,5 +112,86 @@ func TestCommandsHaveHelp(t *testing.T) {
 		if err := root.Execute(); err != nil || !strings.Contains(out.String(), c.Short) && !strings.Contains(out.String(), c.Long) {
 			t.Errorf("%s --help: %v", c.Name(), err)
 		}
+	}
+}
+
+// Batches are imported side by side; one that fails ends the import, which goes on later from the last that all before it were done with.
+func TestImportSideBySide(t *testing.T) {
+	t.Parallel()
+	const rows, bad = 20*importBatch + 7, 5*importBatch + 3
+	var mu sync.Mutex
+	imported := make(map[string]int)
+	under, most, refuse := 0, 0, true
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body struct{ Accounts []string }
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		under++
+		most = max(most, under)
+		no := refuse && slices.Contains(body.Accounts, fmt.Sprint("user", bad))
+		mu.Unlock()
+		time.Sleep(20 * time.Millisecond) // so that some are under way
+		mu.Lock()
+		defer mu.Unlock()
+		under--
+		if no {
+			fmt.Fprint(w, `{"ActionStatus":"FAIL","ErrorCode":70500,"ErrorInfo":"not now"}`)
+			return
+		}
+		for _, a := range body.Accounts {
+			imported[a]++
+		}
+		fmt.Fprint(w, `{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","FailAccounts":[]}`)
+	}))
+	defer server.Close()
+	c, err := client.New(server.URL, 1400000001, "administrator", client.SecretKey("key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "user\n"
+	for i := range rows {
+		text += fmt.Sprintf("user%d\n", i)
+	}
+	file := t.TempDir() + "/users.csv"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, err := openImport(file, false, new(bytes.Buffer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.run(t.Context(), c); err == nil || !strings.Contains(err.Error(), "rows from line 502") {
+		t.Fatalf("%v", err)
+	}
+	mu.Lock()
+	refuse = false
+	mu.Unlock()
+	second, err := openImport(file, false, new(bytes.Buffer))
+	if err != nil || second.progress.Rows > bad/importBatch*importBatch || second.progress.Rows != first.progress.Rows {
+		t.Fatalf("%+v, %v", second.progress, err)
+	}
+	has := func(row int) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return imported[fmt.Sprint("user", row)] > 0
+	}
+	for i := range second.progress.Rows {
+		if !has(i) {
+			t.Fatalf("row %d of %d that are said to be done is not", i, second.progress.Rows)
+		}
+	}
+	err = second.run(t.Context(), c)
+	mu.Lock()
+	defer mu.Unlock()
+	if err != nil || len(imported) != rows || second.progress.Accounts != rows {
+		t.Errorf("%v, %d of %d imported: %+v", err, len(imported), rows, second.progress)
+	}
+	if most < 2 || most > importAtOnce {
+		t.Errorf("%d calls at once", most)
+	}
+	if _, err := os.Stat(first.progressFile()); !os.IsNotExist(err) {
+		t.Errorf("the progress is still there: %v", err)
 	}
 }
