@@ -150,9 +150,17 @@ func TestPushIsTriedAgainWithTheSameRandom(t *testing.T) {
 		t.Errorf("%v", calls)
 	}
 
-	_, c = start(t, repeated) // at the first try it is someone else's
-	if task, err := c.Push(t.Context(), client.Push{Text: "x"}); !errors.Is(err, crier.CodePushRepeated) || task != "first" {
+	accepted := `{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","TaskId":"mine"}`
+	a, c = start(t, repeated, accepted) // at the first try it is someone else's
+	if task, err := c.Push(t.Context(), client.Push{Text: "x"}); err != nil || task != "mine" {
 		t.Errorf("%q, %v", task, err)
+	}
+	if calls := a.calls(); len(calls) != 2 || calls[0].body["MsgRandom"] == calls[1].body["MsgRandom"] {
+		t.Errorf("%v", calls)
+	}
+	a, c = start(t, slices.Repeat([]string{repeated}, 10)...)
+	if task, err := c.Push(t.Context(), client.Push{Text: "x"}); !errors.Is(err, crier.CodePushRepeated) || task != "first" || len(a.calls()) != 4 {
+		t.Errorf("%q, %v after %d calls", task, err, len(a.calls()))
 	}
 	_, c = start(t, "drop", repeated) // only the caller knows whether its own number is the same push
 	if task, err := c.Push(t.Context(), client.Push{Text: "x", Random: 5}); !errors.Is(err, crier.CodePushRepeated) || task != "first" {

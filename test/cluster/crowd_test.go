@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/crier-im/crier"
@@ -31,6 +32,7 @@ type crowd struct {
 	c       *cluster
 	members []*member
 	vendor  *vendor // that notifies those with a phone
+	randoms atomic.Uint32
 
 	mu     sync.Mutex
 	pushes map[crier.TaskID]*push // of this round
@@ -174,7 +176,7 @@ func (w *crowd) load(ctx context.Context, hands *sync.WaitGroup, random *rand.Ra
 		hands.Go(func() {
 			for ctx.Err() == nil {
 				kept := own.IntN(3) > 0
-				w.push(audiences[own.IntN(len(audiences))], kept, own.Uint32())
+				w.push(audiences[own.IntN(len(audiences))], kept)
 				pause(ctx, time.Duration(own.Int64N(int64(2*pushPause))))
 			}
 		})
@@ -203,7 +205,8 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // push pushes until it is acknowledged. A try that nobody knows of and the next one are one push.
-func (w *crowd) push(who *audience, kept bool, random uint32) *push {
+func (w *crowd) push(who *audience, kept bool) *push {
+	random := w.randoms.Add(1) // drawn ones would meet in an hour of pushes, one time in fifteen: two pushes with one are one
 	p := &push{who: who, kept: kept, random: random, began: time.Now()}
 	ask := client.Push{Text: who.name, Condition: who.spec, Random: random, Offline: &client.OfflinePush{Desc: who.name, Ext: fmt.Sprint(random)}}
 	if kept {
@@ -323,7 +326,7 @@ func (m *member) matched(p *push) (must, may bool) {
 func (w *crowd) check() {
 	t := w.c.t
 	t.Helper()
-	last := w.push(audiences[0], true, rand.Uint32())
+	last := w.push(audiences[0], true)
 	eventually(t, "every push is done, and every node says the same of it", w.reportAll)
 	if t.Failed() {
 		return
@@ -359,7 +362,7 @@ func (w *crowd) checkOnline() {
 	var p *push
 	eventually(w.c.t, "a push to who is online comes to all who are", func() error {
 		if p == nil || time.Since(p.began) > 5*time.Second {
-			p = w.push(audiences[0], false, rand.Uint32())
+			p = w.push(audiences[0], false)
 		}
 		for _, m := range w.members {
 			if !m.stays() {
