@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -68,13 +69,19 @@ type planner struct {
 	atOnce   int  // groups in which a replica may be built at a time, and leaders handed over
 	balance  bool // even leaders out, too
 
-	plan plan
-	busy map[crier.PartitionID]bool // has a step
+	plan  plan
+	busy  map[crier.PartitionID]bool // has a step
+	leads map[string]int             // partitions, by node
 }
 
 // next returns the next step of each group that needs one.
 func (v *view) next(replicas, atOnce int, balance bool) plan {
-	p := &planner{view: v, replicas: replicas, atOnce: atOnce, balance: balance, busy: make(map[crier.PartitionID]bool)}
+	p := &planner{view: v, replicas: replicas, atOnce: atOnce, balance: balance, busy: make(map[crier.PartitionID]bool), leads: make(map[string]int)}
+	for id, g := range v.groups {
+		if id != crier.SystemPartition {
+			p.leads[g.leader]++
+		}
+	}
 	wanted := spread(v.heldBy(), v.keepers(), v.takes, replicas)
 	for _, g := range v.groups {
 		for _, n := range g.others {
@@ -210,18 +217,31 @@ func (p *planner) openMissing(id crier.PartitionID, g *groupView) bool {
 	return false
 }
 
-// leaveLeader hands over where the leader is not to vote any longer.
+// leaveLeader hands over where the leader is not to vote any longer, to who leads least: at once where its node is about to leave, and else when the replica in its place
+// is ready, since until then somebody else's may have become the one to go.
 func (p *planner) leaveLeader(id crier.PartitionID, g *groupView, voters []string) bool {
 	if slices.Contains(voters, g.leader) {
 		return false
 	}
+	ready := p.ready(g, voters)
+	if at := p.view.nodes[g.leader]; len(ready) == 0 || len(ready) < len(voters) && at != nil && at.state == crier.NodeMember {
+		return false
+	}
+	next := slices.MinFunc(ready, func(a, b string) int { return cmp.Compare(p.leads[a], p.leads[b]) })
+	p.leads[g.leader]--
+	p.leads[next]++
+	p.add(step{clusterv1.StepKind_STEP_KIND_HAND_OVER, id, next})
+	return true
+}
+
+// ready returns those of the voters to be that vote already, and have what the leader has.
+func (p *planner) ready(g *groupView, voters []string) (ready []string) {
 	for _, n := range voters {
 		if slices.Contains(g.voters, n) && p.caughtUp(g, n) {
-			p.add(step{clusterv1.StepKind_STEP_KIND_HAND_OVER, id, n})
-			return true
+			ready = append(ready, n)
 		}
 	}
-	return false
+	return ready
 }
 
 // build adds a replica, or gives one that has caught up its vote.
@@ -264,12 +284,7 @@ func (p *planner) shed(id crier.PartitionID, g *groupView, holders, voters []str
 			return true
 		}
 	}
-	ready := 0
-	for _, n := range voters {
-		if slices.Contains(g.voters, n) && p.caughtUp(g, n) {
-			ready++
-		}
-	}
+	ready := len(p.ready(g, voters))
 	for _, n := range g.voters {
 		if slices.Contains(voters, n) || id == crier.SystemPartition && slices.Contains(holders, n) {
 			continue
@@ -302,7 +317,7 @@ func (p *planner) dropLeft(id crier.PartitionID, g *groupView) {
 	}
 }
 
-// leaders evens out who leads, in the groups that have nothing else to do.
+// leaders evens out who leads, in the groups that have nothing else to do, when no replica is being built: who leads a group that is about to move is to be decided anyway.
 func (p *planner) leaders(wanted map[crier.PartitionID][]string) {
 	leads, can := make(map[crier.PartitionID]string), make(map[crier.PartitionID][]string)
 	for id := range wanted {
@@ -325,7 +340,7 @@ func (p *planner) leaders(wanted map[crier.PartitionID][]string) {
 			continue
 		}
 		p.wait("partition %s: hand over to %s", id, evened[id])
-		if p.balance && !p.busy[id] && room > 0 {
+		if p.balance && p.plan.moving == 0 && !p.busy[id] && room > 0 {
 			room--
 			p.add(step{clusterv1.StepKind_STEP_KIND_HAND_OVER, id, evened[id]})
 		}

@@ -18,6 +18,7 @@ type model struct {
 	replicas int
 	atOnce   int
 	building map[crier.PartitionID]map[string]int // passes that a replica needs yet
+	handed   int                                  // leaderships
 }
 
 func newModel(t *testing.T, nodes []string, groups, replicas, atOnce int) *model {
@@ -151,6 +152,7 @@ func (m *model) take(s step) {
 			m.t.Fatalf("partition %s: %s", s.group, s)
 		}
 		g.leader = s.node
+		m.handed++
 	case clusterv1.StepKind_STEP_KIND_DROP:
 		if slices.Contains(g.holders(), s.node) {
 			m.t.Fatalf("partition %s: %s, which belongs to it", s.group, s)
@@ -305,6 +307,24 @@ func TestALostNodeWithoutAReplacementKeepsItsPlace(t *testing.T) {
 	for p, g := range m.view.groups {
 		if slices.Contains(g.voters, nodes(3)[1]) {
 			t.Errorf("partition %s has the lost node yet: %v", p, g.voters)
+		}
+	}
+}
+
+// When a node joins, leaders are handed over for those that leave a group and those that it is to lead, and not more.
+func TestAJoinHandsOverLittle(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{3, 4, 7} {
+		const groups = 64
+		m := newModel(t, nodes(n), groups, 3, 2)
+		m.settle("before")
+		m.handed = 0
+		m.view.nodes["one more"] = &nodeView{state: crier.NodeMember, alive: true}
+		m.settle("after")
+		if most := groups / (n + 1) * 3 / 2; m.handed > most {
+			t.Errorf("the node after %d: %d leaders of %d were handed over, at most %d had to be", n, m.handed, groups, most)
+		} else {
+			t.Logf("the node after %d: %d leaders of %d were handed over", n, m.handed, groups)
 		}
 	}
 }
