@@ -19,6 +19,8 @@ import (
 const (
 	// recoverWithin bounds how long a partition may refuse writes, and a node may lag behind.
 	recoverWithin = time.Minute
+	// lookEvery is how often the status is asked for while that is timed.
+	lookEvery = 20 * time.Millisecond
 	// stoppedFor is how long a node stands still, beyond what the others need.
 	stoppedFor = time.Second
 )
@@ -87,9 +89,9 @@ func (p *probe) until(ctx context.Context, except int) error {
 }
 
 // waitFor returns when there is no error in how the cluster was at the time of the call, or later, as a node tells it; that error once the bound is over.
-func waitFor(ctx context.Context, ask *localcluster.Node, bound time.Duration, check func(s *crier.ClusterStatus) error) error {
+func waitFor(ctx context.Context, ask *localcluster.Node, every, bound time.Duration, check func(s *crier.ClusterStatus) error) error {
 	o := newOperator(ask.URL, spreadToken)
-	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); ; time.Sleep(every) {
 		var s crier.ClusterStatus
 		err := o.call(ctx, http.MethodGet, "/v1/cluster", nil, &s)
 		switch {
@@ -110,7 +112,7 @@ func evenOut(ctx context.Context, ask *localcluster.Node) error {
 	if err := newOperator(ask.URL, spreadToken).call(ctx, http.MethodPost, "/v1/cluster/rebalance", nil, nil); err != nil {
 		return err
 	}
-	return waitFor(ctx, ask, recoverWithin, func(s *crier.ClusterStatus) error {
+	return waitFor(ctx, ask, lookEvery, recoverWithin, func(s *crier.ClusterStatus) error {
 		for _, n := range s.Nodes {
 			if share := len(s.Partitions) / len(s.Nodes); n.Leads < share {
 				return fmt.Errorf("node %s leads %d partitions, its share is %d", n.ID, n.Leads, share)
@@ -122,7 +124,7 @@ func evenOut(ctx context.Context, ask *localcluster.Node) error {
 
 // caughtUp returns when every replica has applied everything.
 func caughtUp(ctx context.Context, ask *localcluster.Node, nodes int) error {
-	return waitFor(ctx, ask, recoverWithin, func(s *crier.ClusterStatus) error { return behind(s, nodes) })
+	return waitFor(ctx, ask, lookEvery, recoverWithin, func(s *crier.ClusterStatus) error { return behind(s, nodes) })
 }
 
 // behind returns an error that names a partition which is not whole.

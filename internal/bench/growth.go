@@ -21,6 +21,8 @@ const (
 	steadyPause   = 40 * time.Millisecond
 	// steadyFor is how long that goes on before the cluster grows.
 	steadyFor = 15 * time.Second
+	// watchEvery is how often the status is asked for meanwhile, as an operator's page might: what the nodes do for that is a load too.
+	watchEvery = 500 * time.Millisecond
 	// growWithin bounds how long the cluster may take until it is settled.
 	growWithin = 30 * time.Minute
 )
@@ -145,7 +147,7 @@ func steadily(ctx context.Context, c *client.Client, accounts int, work func() e
 
 // settled waits until as many nodes are members and every replica is where it is wanted, and returns the replicas.
 func settled(ctx context.Context, c *localcluster.Cluster, nodes int) (replicas map[string]bool, err error) {
-	err = waitFor(ctx, c.Nodes[0], growWithin, func(s *crier.ClusterStatus) error {
+	err = waitFor(ctx, c.Nodes[0], watchEvery, growWithin, func(s *crier.ClusterStatus) error {
 		if !s.Settled || len(s.Nodes) != nodes {
 			return fmt.Errorf("the cluster of %d nodes waits for %s", len(s.Nodes), s.Waiting)
 		}
