@@ -22,7 +22,7 @@ type Config struct {
 	Partitions       int           // P
 	Version          string        // of the binary, for people
 	Replicas         int           // of each partition, where there are as many nodes; default 3
-	MovesAtOnce      int           // partitions with a replica that is being built, in the cluster; default 2
+	MovesAtOnce      int           // partitions with a replica that is being built, in the cluster; default 1
 	SnapshotRate     int           // bytes a second of the replicas that this node sends to others; default 32 MB
 	Grace            time.Duration // how long a dead node may take to come back before what it held is rebuilt elsewhere; default 60 s
 	BalanceAfter     time.Duration // how long no node must have come or gone before leaders are evened out; default 10 s
@@ -53,7 +53,7 @@ type Compaction struct {
 func (c *Config) setDefaults() {
 	c.Name = cmp.Or(c.Name, "crier")
 	c.Replicas = cmp.Or(c.Replicas, 3)
-	c.MovesAtOnce = cmp.Or(c.MovesAtOnce, 2)
+	c.MovesAtOnce = cmp.Or(c.MovesAtOnce, 1)
 	c.Grace = cmp.Or(c.Grace, time.Minute)
 	c.BalanceAfter = cmp.Or(c.BalanceAfter, 10*time.Second)
 	c.Expect = cmp.Or(c.Expect, 1)

@@ -131,7 +131,7 @@ func Default() *Config {
 		},
 		Vendors: Vendors{Concurrency: 1000},
 		Cluster: Cluster{
-			Name: "crier", Partitions: crier.DefaultPartitions, Replicas: 3, MovesAtOnce: 2, SnapshotRate: 32, ReplaceAfter: time.Minute, BootstrapExpect: 1, Join: []string{},
+			Name: "crier", Partitions: crier.DefaultPartitions, Replicas: 3, MovesAtOnce: 1, SnapshotRate: 32, ReplaceAfter: time.Minute, BootstrapExpect: 1, Join: []string{},
 			GossipListen: "127.0.0.1:0", ActorListen: "127.0.0.1:0", RaftListen: "127.0.0.1:0",
 			TLSServerName: "crier-node", Heartbeat: time.Second,
 		},
