@@ -121,35 +121,40 @@ func TestImportSideBySide(t *testing.T) {
 	const rows, bad = 20*importBatch + 7, 5*importBatch + 3
 	var mu sync.Mutex
 	imported := make(map[string]int)
-	under, most, refuse := 0, 0, true
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var body struct{ Accounts []string }
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-			t.Error(err)
+	// start starts a server that may refuse an account, and counts the calls that are under way.
+	start := func(refuses string) (c *client.Client, most *int) {
+		under, most := 0, new(int)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var body struct{ Accounts []string }
+			if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			under++
+			*most = max(*most, under)
+			mu.Unlock()
+			time.Sleep(20 * time.Millisecond) // so that some are under way
+			mu.Lock()
+			defer mu.Unlock()
+			under--
+			if slices.Contains(body.Accounts, refuses) {
+				fmt.Fprint(w, `{"ActionStatus":"FAIL","ErrorCode":70500,"ErrorInfo":"not now"}`)
+				return
+			}
+			for _, a := range body.Accounts {
+				imported[a]++
+			}
+			fmt.Fprint(w, `{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","FailAccounts":[]}`)
+		}))
+		t.Cleanup(server.Close)
+		c, err := client.New(server.URL, 1400000001, "administrator", client.SecretKey("key"))
+		if err != nil {
+			t.Fatal(err)
 		}
-		mu.Lock()
-		under++
-		most = max(most, under)
-		no := refuse && slices.Contains(body.Accounts, fmt.Sprint("user", bad))
-		mu.Unlock()
-		time.Sleep(20 * time.Millisecond) // so that some are under way
-		mu.Lock()
-		defer mu.Unlock()
-		under--
-		if no {
-			fmt.Fprint(w, `{"ActionStatus":"FAIL","ErrorCode":70500,"ErrorInfo":"not now"}`)
-			return
-		}
-		for _, a := range body.Accounts {
-			imported[a]++
-		}
-		fmt.Fprint(w, `{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","FailAccounts":[]}`)
-	}))
-	defer server.Close()
-	c, err := client.New(server.URL, 1400000001, "administrator", client.SecretKey("key"))
-	if err != nil {
-		t.Fatal(err)
+		return c, most
 	}
+	refusing, _ := start(fmt.Sprint("user", bad))
+	taking, most := start("")
 	text := "user\n"
 	for i := range rows {
 		text += fmt.Sprintf("user%d\n", i)
@@ -162,12 +167,9 @@ func TestImportSideBySide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := first.run(t.Context(), c); err == nil || !strings.Contains(err.Error(), "rows from line 502") {
+	if err := first.run(t.Context(), refusing); err == nil || !strings.Contains(err.Error(), "rows from line 502") {
 		t.Fatalf("%v", err)
 	}
-	mu.Lock()
-	refuse = false
-	mu.Unlock()
 	second, err := openImport(file, false, new(bytes.Buffer))
 	if err != nil || second.progress.Rows > bad/importBatch*importBatch || second.progress.Rows != first.progress.Rows {
 		t.Fatalf("%+v, %v", second.progress, err)
@@ -182,14 +184,14 @@ func TestImportSideBySide(t *testing.T) {
 			t.Fatalf("row %d of %d that are said to be done is not", i, second.progress.Rows)
 		}
 	}
-	err = second.run(t.Context(), c)
+	err = second.run(t.Context(), taking)
 	mu.Lock()
 	defer mu.Unlock()
 	if err != nil || len(imported) != rows || second.progress.Accounts != rows {
 		t.Errorf("%v, %d of %d imported: %+v", err, len(imported), rows, second.progress)
 	}
-	if most < 2 || most > importAtOnce {
-		t.Errorf("%d calls at once", most)
+	if *most < 2 || *most > importAtOnce {
+		t.Errorf("%d calls at once", *most)
 	}
 	if _, err := os.Stat(first.progressFile()); !os.IsNotExist(err) {
 		t.Errorf("the progress is still there: %v", err)
