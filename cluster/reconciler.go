@@ -106,7 +106,7 @@ func (r *reconciler) pass(ctx context.Context) bool {
 	p := v.next(r.node.cfg.Replicas, r.node.cfg.MovesAtOnce, balance)
 	r.mu.Lock()
 	r.view, r.plan = v, p
-	r.forced = r.forced && len(p.steps) > 0
+	r.forced = r.forced && (len(p.steps) > 0 || p.moving > 0) // what is being built comes first
 	r.mu.Unlock()
 	r.node.metrics.show(r.current(), r.node.cfg.Replicas)
 	r.take(ctx, v, p.steps)

@@ -228,8 +228,10 @@ func (p *planner) leaveLeader(id crier.PartitionID, g *groupView, voters []strin
 		return false
 	}
 	next := slices.MinFunc(ready, func(a, b string) int { return cmp.Compare(p.leads[a], p.leads[b]) })
-	p.leads[g.leader]--
-	p.leads[next]++
+	if id != crier.SystemPartition {
+		p.leads[g.leader]--
+		p.leads[next]++
+	}
 	p.add(step{clusterv1.StepKind_STEP_KIND_HAND_OVER, id, next})
 	return true
 }

@@ -39,8 +39,8 @@ type Config struct {
 	// nobody is told.
 	Refused func(node string)
 
-	// Silent is called when nothing has come from a node for 1.5 HeartbeatTimeout although its connection stands: if it leads any
-	// groups here, their heartbeats are overdue. It is called again only after something has come. It must not block; nil: nobody is told.
+	// Silent is called when nothing has come from a node for 1.5 HeartbeatTimeout although its connection stands, so PeerTimeout is
+	// longer: if it leads any groups here, their heartbeats are overdue. It is called again only after a frame has come. It must not block; nil: nobody is told.
 	Silent func(node string)
 
 	// Elected is called for the first append of a term that comes for a group: by its sender, which a majority has elected. It must not block;

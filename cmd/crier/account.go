@@ -140,12 +140,12 @@ func (i *accountImport) importAll(ctx context.Context, c *client.Client, rows []
 	bar.set(int64(i.progress.Rows), int64(len(rows)))
 	var mu sync.Mutex
 	ends := make(map[int]int) // of the batches that are done, by their beginning
-	calls, ctx := errgroup.WithContext(ctx)
+	calls, going := errgroup.WithContext(ctx)
 	calls.SetLimit(importAtOnce)
-	for at := i.progress.Rows; at < len(rows) && ctx.Err() == nil; at += importBatch {
+	for at := i.progress.Rows; at < len(rows) && going.Err() == nil; at += importBatch {
 		calls.Go(func() error {
 			batch := rows[at:min(at+importBatch, len(rows))]
-			if err := importRows(ctx, c, batch); err != nil {
+			if err := importRows(going, c, batch); err != nil {
 				return fmt.Errorf("rows from line %d: %w (start again to go on from here)", batch[0].line, err)
 			}
 			mu.Lock()
@@ -158,7 +158,10 @@ func (i *accountImport) importAll(ctx context.Context, c *client.Client, rows []
 			return nil
 		})
 	}
-	return calls.Wait()
+	if err := calls.Wait(); err != nil || i.progress.Rows == len(rows) {
+		return err
+	}
+	return ctx.Err() // before any batch could fail of it
 }
 
 // advance moves the progress to the end of the batches that follow on it, and writes it down.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -183,6 +185,11 @@ func TestImportSideBySide(t *testing.T) {
 		if !has(i) {
 			t.Fatalf("row %d of %d that are said to be done is not", i, second.progress.Rows)
 		}
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := second.run(stopped, taking); !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped before it began: %v", err)
 	}
 	err = second.run(t.Context(), taking)
 	mu.Lock()

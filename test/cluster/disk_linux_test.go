@@ -44,13 +44,19 @@ func (d *disk) mount(flags uintptr, size int64) error {
 }
 
 // leave makes the disk so small that as many bytes are free.
-func (d *disk) leave(free int64) error {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(d.dir, &st); err != nil {
-		return err
+func (d *disk) leave(free int64) (err error) {
+	for range 1000 {
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(d.dir, &st); err != nil {
+			return err
+		}
+		used := int64(st.Blocks-st.Bfree) * st.Bsize
+		if err = d.mount(syscall.MS_REMOUNT, used+free); !errors.Is(err, syscall.EINVAL) {
+			return err
+		}
+		// The node has written meanwhile: it is too small for what there is.
 	}
-	used := int64(st.Blocks-st.Bfree) * st.Bsize
-	return d.mount(syscall.MS_REMOUNT, used+free)
+	return err
 }
 
 // makeRoom gives it back its size.
