@@ -33,7 +33,7 @@ func config(p int) cluster.Config {
 	return cluster.Config{NodeID: "node-1", Partitions: p, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// open starts a node and waits until it is ready.
+// open starts a node and waits until it is ready. Tests that start one don't run beside others that do: see underRace.
 func open(t testing.TB, cfg cluster.Config, s cluster.Storage) *cluster.Node {
 	t.Helper()
 	n, err := cluster.Open(context.Background(), cfg, s, clustertest.Host{})
@@ -146,7 +146,6 @@ func TestConfigNamesTheField(t *testing.T) {
 }
 
 func TestAddressOfActorsIsTaken(t *testing.T) {
-	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +179,6 @@ func BenchmarkRequest(b *testing.B) {
 
 // A node that has the addresses of one before it, which is gone for ever, does not answer for that one.
 func TestANodeDoesNotAnswerForAnother(t *testing.T) {
-	t.Parallel()
 	n := open(t, config(1), clustertest.NewStorage())
 	defer closeNode(t, n)
 	if err := n.SurveyAt(config(1).NodeID); err != nil {
