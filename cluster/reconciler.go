@@ -38,7 +38,7 @@ type reconciler struct {
 	began  time.Time
 
 	marks map[crier.PartitionID]uint64 // of the pass before
-	alive []string                     // in the pass before
+	lives []string                     // of the nodes that were alive in the pass before
 	quiet time.Time                    // since when they are the same
 
 	mu       sync.Mutex
@@ -178,8 +178,8 @@ func (r *reconciler) look(ctx context.Context) *view {
 		}
 		r.marks[p] = g.last
 	}
-	if alive := v.aliveNodes(); !slices.Equal(alive, r.alive) {
-		r.alive, r.quiet = alive, now
+	if lives := r.livesOf(v); !slices.Equal(lives, r.lives) {
+		r.lives, r.quiet = lives, now
 	}
 	return v
 }
@@ -274,14 +274,15 @@ func (v *view) fill(answers map[string]*clusterv1.Surveyed) {
 	}
 }
 
-func (v *view) aliveNodes() (alive []string) {
+// livesOf returns the lives of the nodes that are alive: one that was away between two looks, and in neither, is in another life.
+func (r *reconciler) livesOf(v *view) (lives []string) {
 	for id, n := range v.nodes {
-		if n.alive {
-			alive = append(alive, id)
+		if m, ok := r.node.gossip.member(id); ok && n.alive {
+			lives = append(lives, id+" "+m.ActorSystem)
 		}
 	}
-	slices.Sort(alive)
-	return alive
+	slices.Sort(lives)
+	return lives
 }
 
 // take takes the steps, several at a time. One that fails is decided on anew in the next pass.

@@ -209,6 +209,29 @@ func TestANodeThatStopsHandsOver(t *testing.T) {
 	t.Logf("it led %d", led)
 }
 
+// A node that was away for less than the time between two looks has come and gone all the same: leaders are not evened out at once.
+func TestABriefAbsenceIsNoticed(t *testing.T) {
+	const rest = 4 * time.Second
+	c := newNodes(t, 3, 8, func(cfg *cluster.Config) { cfg.BalanceAfter = rest })
+	c.settle(3, 0, 1, 2)
+	time.Sleep(rest) // so that without the absence they would be
+	s, err := c.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := slices.IndexFunc(c.configs, func(cfg cluster.Config) bool { return cfg.NodeID != s.Coordinator })
+	c.stop(gone)
+	back := time.Now()
+	c.start(gone)
+	for s, err = c.status(); err != nil || s.Age >= time.Since(back).Milliseconds(); s, err = c.status() { // until the nodes have been looked at again
+		time.Sleep(20 * time.Millisecond)
+	}
+	c.settle(3, 0, 1, 2)
+	if took := time.Since(back); took < rest {
+		t.Errorf("node %d led its share again %v after it had come back, before the cluster had been quiet for %v", gone, took, rest)
+	}
+}
+
 // leader returns the node that leads a partition.
 func (c *trio) leader(p crier.PartitionID) int {
 	return slices.IndexFunc(c.nodes, func(n *cluster.Node) bool { return n != nil && n.Group(p).IsLeader() })
