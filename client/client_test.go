@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,6 +100,45 @@ func TestNewChecksItsArguments(t *testing.T) {
 	}
 	if _, err := client.New("http://x", app, "a", nil); err == nil {
 		t.Error("a client without Auth")
+	}
+}
+
+// Calls side by side use the connections of those before them.
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	const callers, rounds = 20, 5
+	var opened atomic.Int64
+	var all sync.WaitGroup // every call of a round has come: they are side by side
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		all.Done()
+		all.Wait()
+		_, _ = io.WriteString(w, "{"+ok+"}")
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	c, err := client.New(server.URL, app, "administrator", client.SecretKey(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range rounds {
+		all.Add(callers)
+		var calls sync.WaitGroup
+		for range callers {
+			calls.Go(func() {
+				if err := c.Import(t.Context(), "alice"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+	}
+	if n := opened.Load(); n > 2*callers {
+		t.Errorf("%d connections for %d rounds of %d calls side by side", n, rounds, callers)
 	}
 }
 

@@ -47,7 +47,6 @@ func newProbe(ctx context.Context, c *localcluster.Cluster, app *crier.App) (*pr
 			return nil, err
 		}
 		way.Attempts = 1
-		way.HTTP.Transport = &http.Transport{MaxIdleConnsPerHost: len(p.users)}
 		p.ways = append(p.ways, way)
 	}
 	if err := p.ways[0].SetAttrNames(ctx, map[int]string{0: "count"}); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -40,7 +39,6 @@ func measureGrowth(ctx context.Context, cfg Config) (results []Result, err error
 	if err != nil {
 		return nil, err
 	}
-	caller.HTTP.Transport = &http.Transport{MaxIdleConnsPerHost: 2 * writers}
 	if err := importAccounts(ctx, caller, cfg.Accounts); err != nil {
 		return nil, err
 	}

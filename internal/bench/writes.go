@@ -120,11 +120,7 @@ func metric(url, name string) (float64, error) {
 }
 
 func (n *node) client() (*client.Client, error) {
-	c, err := client.New(n.url, n.app, n.user, client.SecretKey(n.key))
-	if err == nil {
-		c.HTTP.Transport = &http.Transport{MaxIdleConnsPerHost: 2 * writers}
-	}
-	return c, err
+	return client.New(n.url, n.app, n.user, client.SecretKey(n.key))
 }
 
 // measureWrites alternates the raw limit and the load, and takes medians.
