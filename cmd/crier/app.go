@@ -20,6 +20,7 @@ import (
 
 	"github.com/crier-im/crier"
 	internalapp "github.com/crier-im/crier/internal/app"
+	"github.com/crier-im/crier/internal/demo/demofile"
 )
 
 // operatorURL is where a node listens that is not told otherwise.
@@ -39,7 +40,7 @@ func (o *operatorClient) addFlags(cmd *cobra.Command) {
 func (o *operatorClient) base() string {
 	url := cmp.Or(o.url, os.Getenv("CRIER_URL"))
 	if url == "" {
-		d, _ := readDemoInfo(filepath.Join(o.dataDir, demoFile)) // where there is none, a server listens where one does by default
+		d, _ := demofile.Read(filepath.Join(o.dataDir, demofile.Name)) // where there is none, a server listens where one does by default
 		url = cmp.Or(d.URL, operatorURL)
 	}
 	return strings.TrimSuffix(url, "/")

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/internal/demo/demofile"
 )
 
 // run runs a command line and returns what it printed on standard output.
@@ -62,8 +63,8 @@ func TestUserSigIsMadeAndChecked(t *testing.T) {
 
 // What a flag gives wins over the environment, and that over the demo's file.
 func TestTargetResolves(t *testing.T) {
-	file := filepath.Join(t.TempDir(), demoFile)
-	text, err := json.Marshal(demoInfo{URL: "http://file", SDKAppID: 1, Key: "file-key", Admin: "file-admin", UserSig: "sig"})
+	file := filepath.Join(t.TempDir(), demofile.Name)
+	text, err := json.Marshal(demofile.Info{URL: "http://file", SDKAppID: 1, Key: "file-key", Admin: "file-admin", UserSig: "sig"})
 	if err == nil {
 		err = os.WriteFile(file, text, 0o600)
 	}

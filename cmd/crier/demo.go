@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/crier-im/crier/internal/demo"
+	"github.com/crier-im/crier/internal/demo/demofile"
 	"github.com/crier-im/crier/internal/demo/outage"
 )
 
@@ -29,7 +30,7 @@ func newDemo() *cobra.Command {
 			if cfg.Client, err = t.client(); err != nil {
 				return err
 			}
-			if d, err := readDemoInfo(t.demo); err == nil && d.URL == t.url { // else it is of another server
+			if d, err := demofile.Read(t.demo); err == nil && d.URL == t.url { // else it is of another server
 				cfg.Page, cfg.FCM = d.Page, d.FCM
 			}
 			o := t.operator(token, dataDir)

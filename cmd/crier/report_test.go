@@ -16,6 +16,7 @@ import (
 
 	"github.com/crier-im/crier"
 	internalapp "github.com/crier-im/crier/internal/app"
+	"github.com/crier-im/crier/internal/demo/demofile"
 )
 
 const aTask = "1400000001_1795487068510_1_1"
@@ -141,16 +142,16 @@ func TestReportKnowsWhoseTokenItIs(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	url := answers(t, map[string]any{"/v1/tasks/" + aTask: aReport()})
-	text, err := json.Marshal(demoInfo{URL: url})
+	text, err := json.Marshal(demofile.Info{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string]string{internalapp.TokenFile: "secret\n", demoFile: string(text)} {
+	for name, content := range map[string]string{internalapp.TokenFile: "secret\n", demofile.Name: string(text)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	demo := filepath.Join(dir, demoFile)
+	demo := filepath.Join(dir, demofile.Name)
 	for _, args := range [][]string{{"--demo-file", demo}, {"--data-dir", dir}, {"--data-dir", dir, "--url", url}} {
 		if out, err := run(t, append([]string{"report", aTask}, args...)...); err != nil || !strings.Contains(out, "=        14  matched\n") {
 			t.Errorf("%v: %v\n%s", args, err, out)

@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +16,7 @@ import (
 	"github.com/crier-im/crier/internal/app"
 	"github.com/crier-im/crier/internal/config"
 	"github.com/crier-im/crier/internal/demo"
+	"github.com/crier-im/crier/internal/demo/demofile"
 	"github.com/crier-im/crier/usersig"
 )
 
@@ -25,24 +24,11 @@ const (
 	// demoApp is the app of serve --demo, and demoAdmin its admin.
 	demoApp   crier.AppID  = 1400000001
 	demoAdmin crier.UserID = "administrator"
-	// demoFile is where serve --demo writes what the tools need to reach it, in the data directory.
-	demoFile = "demo.json"
 	// demoSigLife is how long the UserSig in it is valid.
 	demoSigLife = 180 * 24 * time.Hour
 	// demoFallback is the fallback_after of the demo's app: nobody wants to watch a story for the default of 10 s.
 	demoFallback = 3 * time.Second
 )
-
-// demoInfo is what demoFile holds.
-type demoInfo struct {
-	URL      string       `json:"url"`
-	SDKAppID crier.AppID  `json:"sdkappid"`
-	Key      string       `json:"key"`
-	Admin    crier.UserID `json:"admin"`
-	UserSig  string       `json:"usersig"`
-	Page     string       `json:"apns_page,omitempty"` // of the simulator that stands for Apple
-	FCM      string       `json:"fcm_url,omitempty"`   // of the one that stands for Google
-}
 
 func newServe() *cobra.Command {
 	var file string
@@ -138,28 +124,20 @@ func prepareDemo(ctx context.Context, out io.Writer, cfg *config.Config, info ap
 		return fmt.Errorf("make the demo's app: %w", err)
 	}
 	sig := usersig.Sign(a.Key, a.ID, demoAdmin, time.Now(), demoSigLife, nil)
-	d := demoInfo{info.URL, a.ID, a.Key, demoAdmin, sig, sims.Page(), sims.FCM()}
+	d := demofile.Info{URL: info.URL, SDKAppID: a.ID, Key: a.Key, Admin: demoAdmin, UserSig: sig, Page: sims.Page(), FCM: sims.FCM()}
 	if err != nil { // a full disk, which a server with accounts in it survives
 		log.Warn("the demo's app has no credentials for the simulators: its phones get nothing", "err", err)
 		d.Page, d.FCM = "", ""
 	}
-	text, err := json.MarshalIndent(d, "", "  ")
-	if err != nil {
+	if err := demofile.Write(cfg.DataDir, d); err != nil {
 		return err
 	}
-	name := filepath.Join(cfg.DataDir, demoFile)
-	if err := os.WriteFile(name+".new", append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		return err
-	}
-	d.explain(out)
+	explainDemo(out, &d)
 	return nil
 }
 
-// explain prints what to do with a demo server.
-func (d *demoInfo) explain(out io.Writer) {
+// explainDemo prints what to do with a demo server.
+func explainDemo(out io.Writer, d *demofile.Info) {
 	fmt.Fprintf(out, "\nCrier serves on %s with the demo app %d.\n", d.URL, d.SDKAppID)
 	if d.Page != "" {
 		fmt.Fprintf(out, "See iPhones get notifications, in a browser:  %s\n", d.Page)

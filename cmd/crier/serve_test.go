@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/crier-im/crier/internal/demo/demofile"
 )
 
 // serve --demo has simulators: demo.json and what it prints name the page, and the demo's app has credentials for them.
@@ -37,7 +39,7 @@ func TestServeDemo(t *testing.T) {
 
 func checkDemo(t *testing.T, dir, said string) {
 	t.Helper()
-	d, err := readDemoInfo(filepath.Join(dir, demoFile))
+	d, err := demofile.Read(filepath.Join(dir, demofile.Name))
 	if err != nil || d.Page == "" || d.FCM == "" || !strings.Contains(said, "in a browser:  "+d.Page+"\n") {
 		t.Fatalf("%+v, %v\n%s", d, err, said)
 	}

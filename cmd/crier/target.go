@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
+	"github.com/crier-im/crier/internal/demo/demofile"
 )
 
 // target is the server and the app that a tool talks to: from flags, else from
@@ -27,7 +27,7 @@ func (t *target) addFlags(cmd *cobra.Command) {
 	f.Uint32Var(&t.app, "sdkappid", 0, "the app (CRIER_SDKAPPID)")
 	f.StringVar(&t.key, "key", "", "the app's secret key (CRIER_KEY)")
 	f.StringVar(&t.identifier, "identifier", "", "an admin of the app (CRIER_IDENTIFIER)")
-	f.StringVar(&t.demo, "demo-file", filepath.Join("data", demoFile), "where the values that are not given come from: the file of serve --demo")
+	f.StringVar(&t.demo, "demo-file", filepath.Join("data", demofile.Name), "where the values that are not given come from: the file of serve --demo")
 }
 
 // fromEnv fills what no flag gave from the environment. The values are no
@@ -54,7 +54,7 @@ func (t *target) resolve() error {
 	if t.url != "" && t.key != "" && t.app != 0 && t.identifier != "" {
 		return nil
 	}
-	d, err := readDemoInfo(t.demo)
+	d, err := demofile.Read(t.demo)
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("give --url, --sdkappid, --key and --identifier, or start the demo server: %s is not there", t.demo)
 	}
@@ -74,18 +74,6 @@ func (t *target) resolve() error {
 		t.identifier = string(d.Admin)
 	}
 	return nil
-}
-
-// readDemoInfo reads the file of serve --demo.
-func readDemoInfo(file string) (d demoInfo, err error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return d, err
-	}
-	if err := json.Unmarshal(text, &d); err != nil {
-		return demoInfo{}, fmt.Errorf("%s: %w", file, err)
-	}
-	return d, nil
 }
 
 // operator returns the client of the operator's API of the target: its token is given, or stands beside the demo's file.

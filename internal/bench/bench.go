@@ -10,9 +10,10 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/crier-im/crier/internal/process"
 )
 
 // Config says what to measure, and how large.
@@ -118,15 +119,10 @@ func percentile(values []time.Duration, p float64) time.Duration {
 	return values[min(int(float64(len(values))*p), len(values)-1)]
 }
 
-// child starts the binary and returns a function that ends it by its process id.
-func child(cfg Config, args ...string) (*exec.Cmd, func(), error) {
+// child starts the binary, and returns a function that ends it.
+func child(cfg Config, args ...string) (*process.Process, func(), error) {
 	cmd := exec.Command(cfg.Binary, args...)
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return nil, nil, fmt.Errorf("start %s %s: %w", cfg.Binary, strings.Join(args, " "), err)
-	}
-	return cmd, func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // says that it was killed
-	}, nil
+	p, err := process.Start(cmd)
+	return p, func() { _ = p.Kill() }, err
 }

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
+	"github.com/crier-im/crier/internal/demo/demofile"
 	"github.com/crier-im/crier/internal/freeport"
 	"github.com/crier-im/crier/persistence"
 )
@@ -53,36 +53,28 @@ func startNode(cfg Config, dir string, flags ...string) (*node, error) {
 		return nil, err
 	}
 	dir = filepath.Join(cfg.Dir, dir)
-	_ = os.Remove(filepath.Join(dir, "demo.json")) // of a life before; the new one says when it serves
+	_ = os.Remove(filepath.Join(dir, demofile.Name)) // of a life before; the new one says when it serves
 	started := time.Now()
 	flags = append([]string{"serve", "--demo", "--data-dir", dir, "--http-listen", address, "--admin-listen", admin, "--log-level", "warn"}, flags...)
-	cmd, stop, err := child(cfg, flags...)
+	p, stop, err := child(cfg, flags...)
 	if err != nil {
 		return nil, err
 	}
-	n := &node{url: "http://" + address, admin: admin, pid: cmd.Process.Pid, stop: stop}
-	var demo struct {
-		SDKAppID crier.AppID `json:"sdkappid"`
-		Key      string
-		Admin    crier.UserID
+	n := &node{url: "http://" + address, admin: admin, pid: p.PID(), stop: stop}
+	ctx, cancel := context.WithTimeout(context.Background(), startWait)
+	defer cancel()
+	if err := p.WaitReady(ctx, n.url); err != nil {
+		stop()
+		return nil, err
 	}
-	for deadline := time.Now().Add(startWait); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		text, err := os.ReadFile(filepath.Join(dir, "demo.json"))
-		if err != nil || json.Unmarshal(text, &demo) != nil {
-			continue
-		}
-		resp, err := http.Get(n.url + "/readyz")
-		if err != nil {
-			continue
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode == http.StatusOK {
-			n.app, n.key, n.user, n.ready = demo.SDKAppID, demo.Key, demo.Admin, time.Since(started)
-			return n, nil
-		}
+	n.ready = time.Since(started)
+	demo, err := demofile.Wait(ctx, dir)
+	if err != nil {
+		stop()
+		return nil, err
 	}
-	stop()
-	return nil, fmt.Errorf("the server was not ready within %v", startWait)
+	n.app, n.key, n.user = demo.SDKAppID, demo.Key, demo.Admin
+	return n, nil
 }
 
 // heap returns the bytes that the server's heap holds after a collection.

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"github.com/crier-im/crier/internal/freeport"
+	"github.com/crier-im/crier/internal/process"
 )
 
 const (
@@ -48,7 +47,7 @@ type Node struct {
 	URL     string
 	Log     string // file of what it printed, in all its lives
 	command []string
-	process *exec.Cmd
+	process *process.Process // nil: none
 }
 
 // Start starts the nodes and waits until each serves. What was started ends with Close, also after an error.
@@ -113,72 +112,29 @@ func (n *Node) Start() error {
 		return err
 	}
 	defer log.Close() // the process has its own
-	n.process = exec.Command(n.command[0], n.command[1:]...)
-	n.process.Stdout, n.process.Stderr = log, log
-	if err := n.process.Start(); err != nil {
-		n.process = nil
-		return fmt.Errorf("start node %d: %w", n.Number, err)
-	}
-	return nil
+	cmd := exec.Command(n.command[0], n.command[1:]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	n.process, err = process.Start(cmd)
+	return err
 }
 
 // PID returns the id of the process, 0 while there is none.
-func (n *Node) PID() int {
-	if n.process == nil {
-		return 0
-	}
-	return n.process.Process.Pid
-}
+func (n *Node) PID() int { return n.process.PID() }
 
 // WaitReady waits until the node serves and knows a leader of every partition, for a minute at most.
 func (n *Node) WaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
-	last := errors.New("it does not answer")
-	for {
-		err := ready(ctx, n.URL)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("node %d is not ready (%w): see %s", n.Number, last, n.Log)
-		}
-		last = err
-		select {
-		case <-ctx.Done():
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-func ready(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
-		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
+	if err := n.process.WaitReady(ctx, n.URL); err != nil {
+		return fmt.Errorf("node %d: %w: see %s", n.Number, err, n.Log)
 	}
 	return nil
 }
 
 // Kill is kill -9. It does nothing where no process runs.
 func (n *Node) Kill() error {
-	if n.process == nil {
-		return nil
-	}
-	err := n.process.Process.Kill()
-	_ = n.process.Wait() // says that it was killed
+	err := n.process.Kill()
 	n.process = nil
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
-	}
 	return err
 }
 
@@ -186,17 +142,10 @@ func (n *Node) Kill() error {
 func (c *Cluster) Close() error {
 	var errs []error
 	for _, n := range c.Nodes {
-		if n.process != nil {
-			_ = n.process.Process.Signal(syscall.SIGTERM) // Kill follows
-		}
+		_ = n.process.Signal(syscall.SIGTERM) // Kill follows
 	}
 	for _, n := range c.Nodes {
-		if n.process == nil {
-			continue
-		}
-		late := time.AfterFunc(stopWithin, func() { _ = n.process.Process.Kill() })
-		_ = n.process.Wait() // a node that has to be killed lost nothing
-		late.Stop()
+		n.process.Wait(stopWithin) // a node that has to be killed lost nothing
 		errs = append(errs, n.Kill())
 	}
 	return errors.Join(errs...)

@@ -155,7 +155,7 @@ func (c *chaos) round(number int, w *crowd) {
 		c.disturb()
 	}
 	for _, i := range c.running() {
-		if c.nodes[i].hasEnded() {
+		if c.nodes[i].process.Ended() {
 			t.Errorf("node %d has ended by itself: see %s", i, c.nodes[i].log)
 		}
 	}

@@ -83,9 +83,7 @@ func (n *node) step(by time.Duration) {
 	if err := os.WriteFile(n.clock(), fmt.Append(nil, int64(by/time.Second)), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
-	if !n.hasEnded() {
-		_ = n.process.Process.Signal(syscall.SIGUSR1) // it may end just now
-	}
+	_ = n.process.Signal(syscall.SIGUSR1) // it may have ended
 }
 
 // randomStep is forth or back.

@@ -15,13 +15,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
+	"github.com/crier-im/crier/internal/process/processtest"
 )
 
 const (
@@ -61,10 +61,9 @@ func build(t *testing.T, more sources) *cluster {
 	t.Helper()
 	all := planted(t)
 	maps.Copy(all, more)
-	bin := filepath.Join(t.TempDir(), "crier")
-	build := slices.Concat([]string{"build", "-o", bin}, all.overlay(t), []string{"github.com/crier-im/crier/cmd/crier"})
-	if out, err := exec.Command("go", build...).CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	bin, err := processtest.Build(t.TempDir(), all.overlay(t)...)
+	if err != nil {
+		t.Fatal(err)
 	}
 	certs := t.TempDir() // what the nodes tell one another is encrypted
 	for _, args := range [][]string{{"tls", "ca", "--dir", certs}, {"tls", "cert", "crier-node", "--dir", certs}} {

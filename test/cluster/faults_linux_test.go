@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/crier-im/crier/internal/netns"
+	"github.com/crier-im/crier/internal/process"
 )
 
 const (
@@ -132,7 +133,7 @@ func (c *chaos) disturb() {
 	for _, i := range c.running() {
 		n := c.nodes[i]
 		err := n.ready()
-		if errors.Is(err, errEnded) && c.mayEnd[i] {
+		if errors.Is(err, process.ErrEnded) && c.mayEnd[i] {
 			c.note("node %d had ended on its full disk", i)
 			n.kill()
 			n.launch()
@@ -180,7 +181,7 @@ func (c *chaos) hang(victims []int) (string, func()) {
 	}
 	return fmt.Sprint("nodes ", few), func() {
 		for _, i := range few {
-			if c.nodes[i].hasEnded() { // its disk is full, too
+			if c.nodes[i].process.Ended() { // its disk is full, too
 				continue
 			}
 			c.asked(i)
@@ -223,7 +224,7 @@ func without(all []int, some ...int) []int {
 func (c *chaos) cutOff(victims []int) (string, func()) {
 	heal := c.between(victims[:1], c.running(), netns.Link{Cut: true}, true)
 	return fmt.Sprint("node ", victims[0]), func() {
-		if !c.nodes[victims[0]].hasEnded() && c.nodes[victims[0]].alive.Load() {
+		if !c.nodes[victims[0]].process.Ended() && c.nodes[victims[0]].alive.Load() {
 			c.asked(victims[0])
 		}
 		heal()

@@ -1,19 +1,20 @@
 package cluster_test
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/crier-im/crier/internal/freeport"
+	"github.com/crier-im/crier/internal/process"
 )
 
 // node is one process: one data directory, the same addresses, many lives.
@@ -23,9 +24,8 @@ type node struct {
 	args    []string
 	bin     string
 	dir     string
-	log     string // file with what it printed, of all lives
-	process *exec.Cmd
-	ended   chan struct{} // closed when the process has ended
+	log     string           // file with what it printed, of all lives
+	process *process.Process // nil: it does not belong to the cluster, or was killed
 	alive   atomic.Bool
 	calm    usage // after its first round
 }
@@ -61,34 +61,17 @@ func (n *node) launch() {
 		n.t.Fatal(err)
 	}
 	defer log.Close() // the process has its own
-	process, ended := exec.Command(n.bin, n.args...), make(chan struct{})
-	process.Stdout, process.Stderr = log, log
-	process.Env = append(os.Environ(), clockEnv+"="+n.clock())
-	start := process.Start
+	cmd := exec.Command(n.bin, n.args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), clockEnv+"="+n.clock())
+	start := (*exec.Cmd).Start
 	if n.place.start != nil {
-		start = func() error { return n.place.start(process) }
+		start = n.place.start
 	}
-	if err := start(); err != nil {
+	if err := start(cmd); err != nil {
 		n.t.Fatal(err)
 	}
-	n.process, n.ended, n.calm = process, ended, usage{}
-	go func() {
-		_ = process.Wait() // its state says how it ended
-		close(ended)
-	}()
-}
-
-// hasEnded reports whether no process runs.
-func (n *node) hasEnded() bool {
-	if n.process == nil {
-		return true
-	}
-	select {
-	case <-n.ended:
-		return true
-	default:
-		return false
-	}
+	n.process, n.calm = process.Follow(cmd), usage{}
 }
 
 // waitReady waits until the node serves and knows a leader of every partition.
@@ -99,64 +82,56 @@ func (n *node) waitReady() {
 	}
 }
 
-// errEnded is why a node does not become ready.
-var errEnded = errors.New("the process has ended")
-
 // ready is waitReady with the error that it has.
 func (n *node) ready() error {
-	var last string
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline) && !n.hasEnded(); time.Sleep(20 * time.Millisecond) {
-		resp, err := asker.Get("http://" + n.place.http + "/readyz")
-		if err != nil {
-			last = err.Error()
-			continue
-		}
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // what has come says enough
-		_ = resp.Body.Close()
-		if last = resp.Status + " " + string(text); resp.StatusCode == http.StatusOK {
-			n.alive.Store(true)
-			return nil
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := n.process.WaitReady(ctx, n.url())
+	if err == nil {
+		n.alive.Store(true)
 	}
-	if n.hasEnded() {
-		return errEnded
-	}
-	return fmt.Errorf("not ready within %v: %s", patience, last)
+	return err
 }
+
+// says returns an error unless the node says that it is not ready, in these words.
+func (n *node) says(words ...string) error {
+	err := process.Ready(n.t.Context(), n.url())
+	for _, w := range words {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			return fmt.Errorf("it does not say %q, but: %w", w, err)
+		}
+	}
+	return nil
+}
+
+func (n *node) url() string { return "http://" + n.place.http }
 
 // kill is kill -9.
 func (n *node) kill() {
 	n.alive.Store(false)
-	if n.process == nil {
-		return
-	}
-	if err := n.process.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := n.process.Kill(); err != nil {
 		n.t.Error(err)
 	}
-	<-n.ended
 	n.process = nil
 }
 
 // waitExit waits until the process has ended by itself, and returns its exit code; -1: it had to be killed.
 func (n *node) waitExit() int {
 	n.t.Helper()
-	late := time.AfterFunc(2*patience, func() {
+	state, itself := n.process.Wait(2 * patience)
+	if !itself {
 		n.t.Error("the process has not ended")
-		_ = n.process.Process.Kill()
-	})
-	defer late.Stop()
-	<-n.ended
+	}
 	n.alive.Store(false)
-	code := n.process.ProcessState.ExitCode()
 	n.process = nil
-	return code
+	return state.ExitCode()
 }
 
 // stop ends the process in an orderly way, as an upgrade does.
 func (n *node) stop() {
 	n.t.Helper()
 	n.alive.Store(false) // who spreads the calls sends it no more
-	if err := n.process.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := n.process.Signal(syscall.SIGTERM); err != nil {
 		n.t.Fatal(err)
 	}
 	if code := n.waitExit(); code != 0 {
@@ -176,7 +151,7 @@ func (n *node) restart() {
 func (n *node) signal(sig syscall.Signal) {
 	n.t.Helper()
 	n.alive.Store(sig != syscall.SIGSTOP)
-	if err := n.process.Process.Signal(sig); err != nil {
+	if err := n.process.Signal(sig); err != nil {
 		n.t.Fatal(err)
 	}
 }

@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -142,16 +140,7 @@ func TestTwoOfThreeNodesAreLost(t *testing.T) {
 	}
 	survivor.launch()
 	eventually(t, "it says what is missing", func() error {
-		resp, err := http.Get("http://" + survivor.place.http + "/readyz")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err == nil && (resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text), "has no leader")) {
-			err = fmt.Errorf("%s: %s", resp.Status, text)
-		}
-		return err
+		return survivor.says("503", "has no leader")
 	})
 	eventually(t, "what is left is recovered", func() error {
 		out, err := survivor.ask("cluster", "recover", "--yes")
@@ -221,16 +210,7 @@ func TestABackupOfThreeNodesIsRestored(t *testing.T) {
 	target.killAt(file, "7 of 17")
 	target.launch()
 	eventually(t, "it says that it is half restored", func() error {
-		resp, err := http.Get("http://" + target.place.http + "/readyz")
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err == nil && !strings.Contains(string(text), "a restore has begun and not ended") {
-			err = fmt.Errorf("%s: %s", resp.Status, text)
-		}
-		return err
+		return target.says("503", "a restore has begun and not ended")
 	})
 	if out, err := target.ask("restore", file); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -3,15 +3,11 @@
 package crash_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -22,7 +18,10 @@ import (
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
+	"github.com/crier-im/crier/internal/demo/demofile"
 	"github.com/crier-im/crier/internal/freeport/freeporttest"
+	"github.com/crier-im/crier/internal/process"
+	"github.com/crier-im/crier/internal/process/processtest"
 )
 
 const (
@@ -37,72 +36,50 @@ type server struct {
 	t         *testing.T
 	bin, dir  string
 	address   string
-	process   *exec.Cmd
-	log       bytes.Buffer
+	process   *process.Process
+	out       processtest.Output
 	app       crier.AppID
 	key       string
 	admin     crier.UserID
 	lastReady time.Duration
 }
 
-// build compiles the binary once.
-func build(t *testing.T) string {
-	t.Helper()
-	bin := filepath.Join(t.TempDir(), "crier")
-	if out, err := exec.Command("go", "build", "-o", bin, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return bin
-}
-
 // start starts the process and waits until it is ready.
 func (s *server) start() {
 	s.t.Helper()
 	started := time.Now()
-	s.process = exec.Command(s.bin, "serve", "--demo", "--data-dir", s.dir, "--http-listen", s.address, "--storage-min-free-disk", "1")
-	s.process.Stderr, s.process.Stdout = &s.log, &s.log
-	if err := s.process.Start(); err != nil {
+	cmd := exec.Command(s.bin, "serve", "--demo", "--data-dir", s.dir, "--http-listen", s.address, "--storage-min-free-disk", "1")
+	cmd.Stdout, cmd.Stderr = &s.out, &s.out
+	var err error
+	if s.process, err = process.Start(cmd); err != nil {
 		s.t.Fatal(err)
 	}
-	for time.Since(started) < patience {
-		resp, err := http.Get("http://" + s.address + "/readyz")
-		if err == nil {
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				s.lastReady = time.Since(started)
-				return
-			}
-		}
-		time.Sleep(20 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	if err := s.process.WaitReady(ctx, "http://"+s.address); err != nil {
+		s.t.Fatal(err)
 	}
-	s.t.Fatalf("not ready within %v:\n%s", patience, s.log.String())
+	s.lastReady = time.Since(started)
 }
 
 // kill is kill -9.
 func (s *server) kill() {
 	s.t.Helper()
-	if err := s.process.Process.Kill(); err != nil {
-		s.t.Fatal(err)
+	if err := s.process.Kill(); err != nil {
+		s.t.Error(err)
 	}
-	_ = s.process.Wait() // says that it was killed
 }
 
-// readDemo reads demo.json, which is written just after the first answer of /readyz.
+// readDemo learns the app of the demo.
 func (s *server) readDemo() {
 	s.t.Helper()
-	var d struct {
-		SDKAppID crier.AppID `json:"sdkappid"`
-		Key      string
-		Admin    crier.UserID
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	d, err := demofile.Wait(ctx, s.dir)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		text, err := os.ReadFile(filepath.Join(s.dir, "demo.json"))
-		if err == nil && json.Unmarshal(text, &d) == nil {
-			s.app, s.key, s.admin = d.SDKAppID, d.Key, d.Admin
-			return
-		}
-	}
-	s.t.Fatal("no demo.json")
+	s.app, s.key, s.admin = d.SDKAppID, d.Key, d.Admin
 }
 
 // client returns a client that tries each call once: an error leaves its outcome unknown.
@@ -227,14 +204,16 @@ func eventually(t *testing.T, what string, holds func() bool) {
 }
 
 func TestNothingAcknowledgedIsLostByKillNine(t *testing.T) {
-	s := &server{t: t, bin: build(t), dir: t.TempDir(), address: freeporttest.Address(t)}
-	s.start()
+	bin, err := processtest.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, bin: bin, dir: t.TempDir(), address: freeporttest.Address(t)}
 	t.Cleanup(func() {
 		s.kill()
-		if t.Failed() {
-			t.Logf("the server's log:\n%s", s.log.String())
-		}
+		s.out.Tell(t, "the server", 100_000)
 	})
+	s.start()
 	s.readDemo()
 	c := s.client()
 	users, tags := prepare(t, c)

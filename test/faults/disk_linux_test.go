@@ -98,7 +98,7 @@ func TestFullDisk(t *testing.T) {
 		l.read(t, c)
 		makeRoom(t, dir)
 		eventually(t, "writes go on", func() bool { return l.write(t, once(c)) == nil })
-		if n.hasEnded() {
+		if n.process.Ended() {
 			t.Fatal("the process has ended")
 		}
 		l.check(t, c)
@@ -119,8 +119,8 @@ func TestDiskThatFillsAtOnce(t *testing.T) {
 	ballast(t, dir, "ballast", 0)
 	eventually(t, "a write is not acknowledged", func() bool { return l.write(t, once(c)) != nil })
 	time.Sleep(2 * time.Second)
-	if n.hasEnded() {
-		t.Logf("it ended with %v", n.process.ProcessState)
+	if n.process.Ended() {
+		t.Logf("it ended with %v", n.state())
 		makeRoom(t, dir)
 		n.mustStart()
 	} else {
@@ -188,8 +188,8 @@ func TestStartOnAFullDisk(t *testing.T) {
 	if n.start() {
 		n.kill()
 		t.Error("it started without a free block")
-	} else if out := n.out.String(); !strings.Contains(out, "make room") || n.process.ProcessState.ExitCode() != 1 {
-		t.Errorf("without a free block it ended with %v: %s", n.process.ProcessState, out)
+	} else if out := n.out.String(); !strings.Contains(out, "make room") || n.state().ExitCode() != 1 {
+		t.Errorf("without a free block it ended with %v: %s", n.state(), out)
 	}
 	makeRoom(t, dir)
 	n.mustStart()

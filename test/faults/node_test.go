@@ -3,24 +3,23 @@
 package faults_test
 
 import (
-	"bytes"
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
+	"github.com/crier-im/crier/internal/demo/demofile"
 	"github.com/crier-im/crier/internal/freeport/freeporttest"
+	"github.com/crier-im/crier/internal/process"
+	"github.com/crier-im/crier/internal/process/processtest"
 )
 
 // patience bounds every wait; nothing here depends on how long one takes.
@@ -38,30 +37,11 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "crier")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+	if binary, err = processtest.Build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
-}
-
-// output is what a process prints. Safe for concurrent use.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // node is one data directory and its lives.
@@ -71,9 +51,8 @@ type node struct {
 	minFree int // MB
 	address string
 
-	process *exec.Cmd
-	out     *output
-	ended   chan struct{} // closed when the process has ended
+	process *process.Process
+	out     *processtest.Output // of the last life
 }
 
 // newNode makes a node that is not started. Its process, if it has one, is killed with the test.
@@ -82,9 +61,8 @@ func newNode(t *testing.T, dir string, minFree int) *node {
 	n := &node{t: t, dir: dir, minFree: minFree, address: freeporttest.Address(t)}
 	t.Cleanup(func() {
 		n.kill()
-		if t.Failed() && n.out != nil {
-			text := n.out.String()
-			t.Logf("the last life of %s printed:\n%s", dir, text[max(0, len(text)-20_000):])
+		if n.out != nil {
+			n.out.Tell(t, "the last life of "+dir, 20_000)
 		}
 	})
 	return n
@@ -93,55 +71,44 @@ func newNode(t *testing.T, dir string, minFree int) *node {
 // launch starts the process and does not wait for it.
 func (n *node) launch() {
 	n.t.Helper()
-	n.process, n.out, n.ended = exec.Command(binary, "serve", "--demo", "--data-dir", n.dir, "--http-listen", n.address,
-		"--cluster-partitions", "4", "--storage-min-free-disk", fmt.Sprint(n.minFree)), new(output), make(chan struct{})
-	n.process.Stdout, n.process.Stderr = n.out, n.out
-	if err := n.process.Start(); err != nil {
+	n.out = new(processtest.Output)
+	cmd := exec.Command(binary, "serve", "--demo", "--data-dir", n.dir, "--http-listen", n.address,
+		"--cluster-partitions", "4", "--storage-min-free-disk", fmt.Sprint(n.minFree))
+	cmd.Stdout, cmd.Stderr = n.out, n.out
+	var err error
+	if n.process, err = process.Start(cmd); err != nil {
 		n.t.Fatal(err)
 	}
-	process, ended := n.process, n.ended
-	go func() {
-		_ = process.Wait() // its state says how it ended
-		close(ended)
-	}()
 }
 
-// hasEnded reports whether the process has ended by itself.
-func (n *node) hasEnded() bool {
-	select {
-	case <-n.ended:
-		return true
-	default:
-		return false
+// state waits until the process has ended by itself, and returns how.
+func (n *node) state() *os.ProcessState {
+	n.t.Helper()
+	state, itself := n.process.Wait(patience)
+	if !itself {
+		n.t.Fatal("the process has not ended")
 	}
+	return state
 }
 
 // start starts the process, waits until it is ready, and returns whether it is: it may also have ended.
 func (n *node) start() bool {
 	n.t.Helper()
 	n.launch()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if n.hasEnded() {
-			return false
-		}
-		resp, err := http.Get("http://" + n.address + "/readyz")
-		if err != nil {
-			continue
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode == http.StatusOK {
-			return true
-		}
+	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
+	defer cancel()
+	err := n.process.WaitReady(ctx, "http://"+n.address)
+	if err != nil && !errors.Is(err, process.ErrEnded) {
+		n.t.Fatal(err)
 	}
-	n.t.Fatalf("neither ready nor ended within %v", patience)
-	return false
+	return err == nil
 }
 
 // mustStart starts the process, which must become ready.
 func (n *node) mustStart() {
 	n.t.Helper()
 	if !n.start() {
-		n.t.Fatalf("the process ended with %v", n.process.ProcessState)
+		n.t.Fatalf("the process ended with %v", n.state())
 	}
 }
 
@@ -159,8 +126,9 @@ func (n *node) mustFail(words ...string) {
 func (n *node) refused(words ...string) {
 	n.t.Helper()
 	text := n.out.String()
-	if code := n.process.ProcessState.ExitCode(); code <= 0 || code == 2 || strings.Contains(text, "panic") || strings.Contains(text, "goroutine ") {
-		n.t.Errorf("it ended with %v and printed:\n%s", n.process.ProcessState, text)
+	state := n.state()
+	if code := state.ExitCode(); code <= 0 || code == 2 || strings.Contains(text, "panic") || strings.Contains(text, "goroutine ") {
+		n.t.Errorf("it ended with %v and printed:\n%s", state, text)
 	}
 	for _, word := range words {
 		if !strings.Contains(text, word) {
@@ -171,28 +139,20 @@ func (n *node) refused(words ...string) {
 
 // kill is kill -9. Without a process it does nothing.
 func (n *node) kill() {
-	if n.process == nil {
-		return
-	}
-	if err := n.process.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := n.process.Kill(); err != nil {
 		n.t.Errorf("kill: %v", err)
 	}
-	<-n.ended
 }
 
-// client returns a client that tries again what a slow machine made fail. It waits for demo.json, which
-// is written just after the node is ready.
+// client returns a client that tries again what a slow machine made fail.
 func (n *node) client() *client.Client {
 	n.t.Helper()
-	var d struct {
-		SDKAppID crier.AppID `json:"sdkappid"`
-		Key      string
-		Admin    crier.UserID
+	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
+	defer cancel()
+	d, err := demofile.Wait(ctx, n.dir)
+	if err != nil {
+		n.t.Fatal(err)
 	}
-	eventually(n.t, "demo.json is there", func() bool {
-		text, err := os.ReadFile(filepath.Join(n.dir, "demo.json"))
-		return err == nil && json.Unmarshal(text, &d) == nil && d.Key != ""
-	})
 	c, err := client.New("http://"+n.address, d.SDKAppID, d.Admin, client.SecretKey(d.Key))
 	if err != nil {
 		n.t.Fatal(err)

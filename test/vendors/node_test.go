@@ -4,6 +4,7 @@ package vendors_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,11 +13,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/crier-im/crier/internal/freeport/freeporttest"
+	"github.com/crier-im/crier/internal/process"
+	"github.com/crier-im/crier/internal/process/processtest"
 )
 
 const (
@@ -38,30 +40,11 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "crier")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+	if binary, err = processtest.Build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
-}
-
-// output is what a process prints. Safe for concurrent use.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // node is a server process with a data directory of its own, over all its lives.
@@ -72,8 +55,8 @@ type node struct {
 	flags   []string
 	token   string // the operator's
 	http    *http.Client
-	process *exec.Cmd
-	out     output
+	process *process.Process
+	out     processtest.Output
 }
 
 // startNode starts a node with more flags. It is killed with the test.
@@ -89,10 +72,7 @@ func startNode(t *testing.T, flags ...string) *node {
 	t.Cleanup(func() {
 		n.kill()
 		n.http.CloseIdleConnections()
-		if t.Failed() {
-			text := n.out.String()
-			t.Logf("the node printed:\n%s", text[max(0, len(text)-10_000):])
-		}
+		n.out.Tell(t, "the node", 10_000)
 	})
 	n.start()
 	token, err := os.ReadFile(filepath.Join(n.dir, "operator.token"))
@@ -106,26 +86,23 @@ func startNode(t *testing.T, flags ...string) *node {
 // start starts the process and waits until it is ready.
 func (n *node) start() {
 	n.t.Helper()
-	n.process = exec.Command(binary, n.flags...)
-	n.process.Stdout, n.process.Stderr = &n.out, &n.out
-	if err := n.process.Start(); err != nil {
+	cmd := exec.Command(binary, n.flags...)
+	cmd.Stdout, cmd.Stderr = &n.out, &n.out
+	var err error
+	if n.process, err = process.Start(cmd); err != nil {
 		n.t.Fatal(err)
 	}
-	eventually(n.t, "the node is ready", func() bool {
-		resp, err := n.http.Get(n.url + "/readyz")
-		if err != nil {
-			return false
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
+	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
+	defer cancel()
+	if err := n.process.WaitReady(ctx, n.url); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // kill is kill -9.
 func (n *node) kill() {
-	if n.process != nil {
-		_ = n.process.Process.Kill()
-		_ = n.process.Wait() // says that it was killed
+	if err := n.process.Kill(); err != nil {
+		n.t.Error(err)
 	}
 }
 

@@ -5,21 +5,21 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/internal/process/processtest"
 )
 
 // Three real processes, one killed in the middle of a push: everybody gets everything once.
 func TestStory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "crier")
-	if out, err := exec.Command("go", "build", "-o", bin, "github.com/crier-im/crier/cmd/crier").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	bin, err := processtest.Build(dir)
+	if err != nil {
+		t.Fatal(err)
 	}
 	cmd := exec.Command(bin, "demo", "--cluster")
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
