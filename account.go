@@ -23,6 +23,34 @@ type Account struct {
 	NotBefore time.Time
 }
 
+// MaxChangedBytes bounds the accounts of one partition that one call changes, by Size: they are written together.
+const MaxChangedBytes = 2 << 20
+
+// Size returns about how many bytes the account takes where it is kept, and never fewer.
+func (a *Account) Size() int {
+	const numbers, field = 64, 4 // bytes of what has a fixed size, and of a text beside itself
+	n := numbers + len(a.User) + len(a.Profile.Nick) + len(a.Profile.FaceURL) + 2*field
+	for _, v := range a.Attrs {
+		n += len(v) + field
+	}
+	for _, t := range a.Tags {
+		n += len(t) + field
+	}
+	for i := range a.Devices {
+		d := &a.Devices[i]
+		n += numbers + len(d.Vendor) + len(d.Token) + len(d.Target) + len(d.Platform) + len(d.Language) + 5*field
+	}
+	return n
+}
+
+// CheckChanged checks the sizes of the accounts of one partition that one call changes, in all.
+func CheckChanged(size int) error {
+	if size > MaxChangedBytes {
+		return Errorf(CodeBadAccountCount, "the call changes accounts of %d bytes in one partition, the limit is %d: change fewer in one call", size, MaxChangedBytes)
+	}
+	return nil
+}
+
 // Profile is what account_import says of an account beside its name.
 type Profile struct {
 	Nick    string

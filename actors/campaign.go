@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/crier-im/crier"
 )
 
@@ -146,17 +144,16 @@ func (a *campaign) run(c context.Context) {
 	p := &progress{report: crier.Report{Task: a.campaign.Task, Status: crier.StatusRunning, Started: a.started()}}
 	finished := make(chan struct{})
 	a.drive.Go(func() { a.storeWhile(c, finished, p) })
-	var group errgroup.Group
-	group.SetLimit(partitionsAtOnce)
+	slots := make(chan struct{}, partitionsAtOnce)
+	var partitions sync.WaitGroup
 	for i := range a.Directory.Partitions() {
-		group.Go(func() error {
-			if total, ok := a.partition(c, i); ok {
+		partitions.Go(func() {
+			if total, ok := a.partition(c, i, slots); ok {
 				p.add(total)
 			}
-			return nil
 		})
 	}
-	_ = group.Wait() // no attempt fails: each goes on until it succeeds or c ends
+	partitions.Wait()
 	close(finished)
 	if c.Err() == nil {
 		report := p.now()
@@ -174,12 +171,14 @@ func (a *campaign) started() time.Time {
 	return time.Now().UTC().Truncate(time.Millisecond)
 }
 
-// partition sends the campaign to one partition until that has answered.
-func (a *campaign) partition(c context.Context, p int) (total uint64, ok bool) {
+// partition sends the campaign to one partition until that has answered. It holds a slot while it asks, not between: partitions that can't take it hold up no others.
+func (a *campaign) partition(c context.Context, p int, slots chan struct{}) (total uint64, ok bool) {
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, campaignPause) {
+		slots <- struct{}{}
 		try, cancel := context.WithTimeout(c, campaignTry)
 		answer, err := a.Directory.Request(try, crier.KindPartition, strconv.Itoa(p), startCampaign{a.campaign})
 		cancel()
+		<-slots
 		if s, ok := answer.(started); err == nil && ok {
 			return s.total, true
 		}

@@ -137,7 +137,7 @@ func (c *changeCall) result() error {
 		return c.refused
 	case e == nil:
 		return nil
-	case c.parts > 1 && (errors.Is(e, crier.CodeUnknownAccount) || errors.Is(e, crier.CodeAccountTagsFull)):
+	case c.parts > 1 && (errors.Is(e, crier.CodeUnknownAccount) || errors.Is(e, crier.CodeAccountTagsFull) || errors.Is(e, crier.CodeBadAccountCount)):
 		return crier.Errorf(crier.CodeInternal, "the accounts were changed by another call at the same time; some of this call's changes may stand, send it again (%s)", e.Info)
 	}
 	return e

@@ -30,7 +30,8 @@ func (p *partition) onAcknowledged(m acknowledged) {
 func (p *partition) onFlush() {
 	p.flushing = false
 	for app, acks := range p.acks {
-		batch := acks[:min(len(acks), acksMost)]
+		n := min(len(acks), acksMost)
+		batch := acks[:n:n] // what is appended to it must not come over the acknowledgements after it
 		ok := p.command(func(c context.Context) func(actor.Context) {
 			err := p.Replica.Acknowledge(c, app, batch)
 			return func(actor.Context) { p.onFlushed(app, batch, err) }

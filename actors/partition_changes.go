@@ -139,5 +139,14 @@ func (p *partition) check(call *crier.AccountChanges) (refusal, error) {
 			now[users[i]] = &a
 		}
 	}
+	size := 0
+	for _, a := range now {
+		if a != nil {
+			size += a.Size()
+		}
+	}
+	if err := crier.CheckChanged(size); err != nil {
+		return refusal{0, err}, nil
+	}
 	return refusal{}, nil
 }

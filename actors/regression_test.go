@@ -143,8 +143,8 @@ func TestTheWindowOutlastsAMove(t *testing.T) {
 // acknowledgements come.
 func TestABacklogOfAcknowledgementsDrains(t *testing.T) {
 	t.Parallel()
-	const users, pushes = 60, 500 // 30,000: thirty commands
-	n := newNode(t, 1, func(a *crier.App) { a.Limits.InFlightMessages = 0 })
+	const users, pushes = 120, 250 // 30,000: thirty commands
+	n := newNode(t, 1, func(a *crier.App) { a.Limits.InFlightMessages, a.Limits.PushBodyBytes = 0, 0 })
 	change(t, n, imports(users)...)
 	devices := make([]device, users)
 	for i := range devices {
@@ -177,6 +177,132 @@ func TestABacklogOfAcknowledgementsDrains(t *testing.T) {
 	}
 	if took := time.Since(since); took > 5*time.Second {
 		t.Errorf("%v", took)
+	}
+}
+
+// Acknowledgements that wait for the log again came over others that were under way, which were lost.
+func TestAcknowledgementsThatFailSideBySide(t *testing.T) {
+	t.Parallel()
+	const users, pushes = 12, 200 // 2400: three commands
+	n := newNode(t, 1, func(a *crier.App) { a.Limits.InFlightMessages, a.Limits.PushBodyBytes = 0, 0 })
+	change(t, n, imports(users)...)
+	devices := make([]device, users)
+	for i := range devices {
+		devices[i] = dial(t, n, crier.UserID(fmt.Sprintf("user%d", i)), crier.Android)
+	}
+	for range pushes {
+		push(t, n, time.Hour)
+	}
+	for _, d := range devices {
+		eventually(t, "every push", func() bool { return len(d.Seqs()) == pushes })
+	}
+	fault := errors.New("the log can't be written")
+	var failures atomic.Int32
+	n.Replicas[0].Intercept(func(_ context.Context, command string) error {
+		if command != "Acknowledge" {
+			return nil
+		}
+		failures.Add(1)
+		return fault
+	}, nil)
+	for _, d := range devices {
+		d.Acknowledge([]uint64{pushes}, true)
+	}
+	eventually(t, "all have gathered", func() bool { return failures.Load() > 1 })
+	calls := make(chan chan error, 100)
+	n.Replicas[0].Intercept(func(ctx context.Context, command string) error {
+		if command != "Acknowledge" {
+			return nil
+		}
+		answer := make(chan error)
+		calls <- answer
+		select {
+		case err := <-answer:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, nil)
+	first, second, third := <-calls, <-calls, <-calls
+	const more = 20
+	for range more {
+		push(t, n, time.Hour)
+	}
+	for _, d := range devices {
+		eventually(t, "more pushes", func() bool { return len(d.Seqs()) == pushes+more })
+	}
+	for _, d := range devices {
+		d.Acknowledge([]uint64{pushes + more}, true)
+	}
+	first <- fault // while those gather
+	again := <-calls
+	second <- fault
+	n.Replicas[0].Intercept(nil, nil)
+	third <- nil
+	again <- nil
+	for left := true; left; { // that came before the log was well again
+		select {
+		case answer := <-calls:
+			answer <- nil
+		default:
+			left = false
+		}
+	}
+	for i := range devices {
+		user := crier.UserID(fmt.Sprintf("user%d", i))
+		eventually(t, string(user)+" has acknowledged", func() bool { return len(waiting(t, n, user)) == 0 })
+	}
+}
+
+// Partitions that could not take a campaign held up others that could: 32 of them, all.
+func TestPartitionsThatRefuseHoldUpNoOthers(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 40)
+	for _, r := range n.Replicas[:32] {
+		r.Intercept(func(_ context.Context, command string) error {
+			if command == "StartCampaign" {
+				return crier.Errorf(crier.CodeInternal, "the disk is full")
+			}
+			return nil
+		}, nil)
+	}
+	task := push(t, n, time.Hour)
+	for p, r := range n.Replicas[32:] {
+		eventually(t, fmt.Sprint("partition ", 32+p, " has the push"), func() bool { return r.Commands("StartCampaign") > 0 })
+	}
+	for _, r := range n.Replicas[:32] {
+		r.Intercept(nil, nil)
+	}
+	waitDone(t, n, task, 0)
+}
+
+// A window that is larger than the queue of a connection closes every connection for being slow: the mailbox never empties.
+func TestTheWindowFitsIntoTheQueue(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		messages, body, want int
+	}{
+		"unlimited":    {0, 10 << 10, 51},
+		"small bodies": {0, 100, 256},
+		"large bodies": {32, 100 << 10, 5},
+		"huge bodies":  {32, 1 << 20, 1},
+		"default":      {32, 10 << 10, 32},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t, 1, func(a *crier.App) { a.Limits.InFlightMessages, a.Limits.PushBodyBytes = c.messages, c.body })
+			change(t, n, crier.Change{Op: crier.OpImport, User: "a"})
+			for range 300 {
+				push(t, n, time.Hour)
+			}
+			eventually(t, "all wait", func() bool { return len(waiting(t, n, "a")) == 300 })
+			d := dial(t, n, "a", crier.Android)
+			eventually(t, "a window full", func() bool { return len(d.Seqs()) >= c.want })
+			presence(t, n, "a")
+			if got := d.Seqs(); len(got) != c.want {
+				t.Errorf("%d are in flight, want %d", len(got), c.want)
+			}
+		})
 	}
 }
 

@@ -20,6 +20,10 @@ const (
 	mailboxPage = 32
 	// fromMailbox and fromLive are the labels of deliveries.
 	fromMailbox, fromLive = "mailbox", "live"
+	// inFlightMost and inFlightBytes bound the kept messages in flight of a session, the bytes by the largest body that the app allows. They are half of
+	// what a connection's queue takes by default, in frames and in bytes: a frame has the texts of its notification beside the elements.
+	inFlightMost  = 256
+	inFlightBytes = 512 << 10
 	// onlineMost bounds the messages for online accounts that wait while a session catches up with
 	// its mailbox. One more, and the session is closed as slow: they would be lost in silence.
 	onlineMost = 256
@@ -345,12 +349,20 @@ func (u *user) catchUp(ctx actor.Context, s *userSession) {
 	u.sendWaiting(ctx, s, 1<<63)
 }
 
-// inFlight is how many kept messages a session may have unacknowledged.
+// inFlight is how many kept messages a session may have unacknowledged: no more than the queue of its connection takes, however slow that is. One over, and the connection would be
+// closed for it, and the next one too.
 func (u *user) inFlight() int {
-	if app := u.System.App(u.key.app); app != nil && app.Limits.InFlightMessages > 0 {
-		return app.Limits.InFlightMessages
+	app, most := u.System.App(u.key.app), inFlightMost
+	if app == nil {
+		return most
 	}
-	return 1 << 30
+	if n := app.Limits.InFlightMessages; n > 0 {
+		most = min(most, n)
+	}
+	if n := app.Limits.PushBodyBytes; n > 0 {
+		most = max(1, min(most, inFlightBytes/n))
+	}
+	return most
 }
 
 func (u *user) language() crier.Language {

@@ -199,6 +199,9 @@ func (b *base) applyOne(e *raft.Log) any {
 		return err
 	}
 	result := b.applyEntry(e)
+	if b.failed {
+		return result
+	}
 	b.touch()
 	return result
 }
@@ -215,6 +218,9 @@ func (b *base) applyEntry(e *raft.Log) any {
 	case raft.LogCommand:
 		result = b.applyCommand(e.Data)
 	}
+	if b.failed {
+		return result
+	}
 	b.meta.Index, b.meta.Term = e.Index, e.Term
 	return result
 }
@@ -228,11 +234,11 @@ func (b *base) applyCommand(data []byte) any {
 	case err == nil:
 		err = proto.Unmarshal(data, &cmd)
 	}
-	if err != nil {
-		return crier.Errorf(crier.CodeInternal, "a command can't be decoded")
+	if err == nil && (cmd.GetVersion() > commandVersion || cmd.GetBody() == nil && changes == nil) {
+		err = fmt.Errorf("its version is %d, this node understands %d: upgrade the node", cmd.GetVersion(), commandVersion)
 	}
-	if cmd.GetVersion() > commandVersion || cmd.GetBody() == nil && changes == nil {
-		return crier.Errorf(crier.CodeInternal, "a command of version %d is not understood, this is %d: upgrade the node", cmd.GetVersion(), commandVersion)
+	if err != nil {
+		return b.broken(fmt.Errorf("a command of the log: %w", err))
 	}
 	b.writes, b.written = 0, 0
 	b.meta.ClockMs = max(b.meta.GetClockMs(), cmd.GetTimeMs())
@@ -246,7 +252,15 @@ func (b *base) applyCommand(data []byte) any {
 	return result
 }
 
-// internal is the result of a command that could not read the state it needs.
+// broken is the end: a command can't be applied as the other replicas do, since it is not understood or what it needs can't be read, and to go on without it would make
+// this one differ from them. The process ends, and tries again at its next start. The caller holds mu.
+func (b *base) broken(err error) error {
+	b.failed = true
+	b.store.cfg.Fatal(fmt.Errorf("partition %s can't go on: %w", b.group, err))
+	return internal(err)
+}
+
+// internal is the error of a reader that can't read what it needs.
 func internal(err error) error {
 	return &crier.Error{Code: crier.CodeInternal, Info: "internal error, try again", Err: err}
 }

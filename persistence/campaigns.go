@@ -100,7 +100,7 @@ func (m *Machine) repeatCampaign(state *appState, c *crier.Campaign) any {
 		audience.total, err = decodeUint64(v)
 	}
 	if err != nil {
-		return internal(err)
+		return m.broken(err)
 	}
 	if _, x := state.find(c.Seq); x != nil {
 		audience.ordinal, audience.toNotify = x.remaining.Clone(), x.todo.GetCardinality()
@@ -181,13 +181,13 @@ func (m *Machine) createCampaign(c *logv1.CreateCampaign) any {
 	state, now := m.app(push.App), m.now()
 	var random logv1.Random
 	if err := m.getProto(m.keys.random(push.App, push.Random), &random); err != nil {
-		return internal(err)
+		return m.broken(err)
 	}
 	if random.GetUntilMs() > now.UnixMilli() {
 		first, err := m.task(push.App, random.GetSeq(), m.get)
 		switch {
 		case err != nil:
-			return internal(err)
+			return m.broken(err)
 		case random.GetRequestId() == c.GetRequestId():
 			return first
 		case first != nil && now.Before(first.Accepted.Add(time.Duration(c.GetRandomWindowMs())*time.Millisecond)):
@@ -196,7 +196,7 @@ func (m *Machine) createCampaign(c *logv1.CreateCampaign) any {
 	}
 	var home logv1.Home
 	if err := m.getProto(m.keys.app(kindHome, push.App), &home); err != nil {
-		return internal(err)
+		return m.broken(err)
 	}
 	if err := m.checkQuota(c, state, &home, push.Kept()); err != nil {
 		return err
@@ -284,7 +284,7 @@ func (m *Machine) recordProgress(c *logv1.RecordProgress) any {
 	key := m.keys.seq(kindReport, app, seq)
 	var old typesv1.Report
 	if err := m.getProto(key, &old); err != nil {
-		return internal(err)
+		return m.broken(err)
 	}
 	if !ok || old.GetTask() != string(report.Task) {
 		return crier.Errorf(crier.CodeUnknownTask, "TaskId %s is unknown", crier.Quote(string(report.Task)))
@@ -305,14 +305,14 @@ func (m *Machine) recordProgress(c *logv1.RecordProgress) any {
 func (m *Machine) sweep() any {
 	due, err := m.due(m.keys.due(m.meta.GetClockMs()+1, nil), sweepMost)
 	if err != nil {
-		return internal(err)
+		return m.broken(err)
 	}
 	for _, k := range due {
 		if m.writes > sweepWrites || m.written > sweepBytes {
 			return nil // the rest is due at once again
 		}
 		if err := m.expire(k[offDue:]); err != nil {
-			return internal(err)
+			return m.broken(err)
 		}
 		m.delete(k)
 	}

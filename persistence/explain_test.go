@@ -41,6 +41,10 @@ func TestExplain(t *testing.T) {
 	if err := r.Acknowledge(t.Context(), testApp, []crier.Ack{{Seq: 1, Ordinal: account("both").Ordinal}}); err != nil {
 		t.Fatal(err)
 	}
+	// Another attempt of the campaign finds only those that have it coming still.
+	if err := r.RecordOnline(t.Context(), testApp, 1, []crier.OnlinePlace{{Place: front, Ordinals: []uint32{account("leaves").Ordinal}}}); err != nil {
+		t.Fatal(err)
+	}
 	l.now = l.now.Add(time.Second)
 	mustChange(t, r, append(imports("late"), crier.Change{Op: crier.OpRemoveAllTags, User: "leaves"}, tag("comes", "a"), tag("late", "a"))...)
 	attempt := crier.Attempt{Ordinal: account("second").Ordinal, Time: l.now, Vendor: crier.APNs, Device: "cdef0123", Outcome: "accepted", Tries: 1}

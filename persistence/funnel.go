@@ -1,7 +1,6 @@
 package persistence
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -76,14 +75,18 @@ func (m *Machine) putMatched(app crier.AppID, seq uint64, part byte, b *roaring.
 func (m *Machine) count(app crier.AppID, seq uint64, change func(*logv1.Funnel)) {
 	key := m.keys.seq(kindFunnel, app, seq)
 	f := new(logv1.Funnel)
-	if v, err := m.get(key); err != nil || v == nil || m.decode(key, v, f) != nil {
-		return // forgotten; an unreadable one is not worth refusing an acknowledgement
+	switch v, err := m.get(key); {
+	case err != nil:
+		_ = m.broken(err) // the process ends
+		return
+	case v == nil || m.decode(key, v, f) != nil:
+		return // forgotten; a damaged one is not worth a refused acknowledgement
 	}
 	change(f)
 	m.putProto(key, f)
 }
 
-// recordOnline stores who was connected, and where, when a campaign came.
+// recordOnline stores who was connected, and where, when a campaign came. The first time counts: a campaign that comes again finds only those that have it coming still.
 func (m *Machine) recordOnline(c *logv1.RecordOnline) any {
 	app, places := crier.AppID(c.GetApp()), c.GetPlaces()
 	if len(c.GetOnline()) > 0 {
@@ -98,6 +101,9 @@ func (m *Machine) recordOnline(c *logv1.RecordOnline) any {
 		online.Or(at)
 	}
 	m.count(app, c.GetSeq(), func(f *logv1.Funnel) {
+		if f.GetOnline() > 0 {
+			return
+		}
 		f.Online = online.GetCardinality()
 		m.putProto(m.keys.seq(kindPlaces, app, c.GetSeq()), &logv1.Places{Places: places})
 	})
@@ -146,8 +152,7 @@ func (m *Machine) forgetExplanation(app crier.AppID, seq uint64) error {
 func (m *Machine) deleteUnder(prefix []byte) {
 	keys, err := m.under(prefix)
 	if err != nil {
-		m.failed = true
-		m.store.cfg.Fatal(fmt.Errorf("read the state of partition %s: %w", m.group, err))
+		_ = m.broken(err) // the process ends
 		return
 	}
 	for _, k := range keys {

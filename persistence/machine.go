@@ -27,6 +27,8 @@ type Machine struct {
 	*base
 	apps   map[crier.AppID]*appState
 	recent *lru.Cache[string, []byte] // records of accounts by key, as of the last entry that was applied; guarded by base.mu
+	// changed is how many bytes of accounts the command that is being applied has changed, as commandRecords bounds them.
+	changed int
 }
 
 // appState is what a partition holds of one app in memory, guarded by base.mu.
@@ -170,10 +172,19 @@ func (a *appState) find(seq uint64) (int, *mail) {
 	return i, a.mail[i]
 }
 
+// commandRecords bounds the accounts that the calls of one command change, in bytes: what it writes goes to disk as one. Calls that come after are to be sent
+// again. Beside it there is room for one call (crier.MaxChangedBytes), and for what waits already (overlayBytes).
+const commandRecords = 1 << 20
+
 // change is a command of calls, one after the other: it returns the error of each. The caller holds mu.
 func (m *Machine) change(calls []crier.AccountChanges) any {
+	m.changed = 0
 	errs := make([]error, len(calls))
 	for i := range calls {
+		if m.changed > commandRecords {
+			errs[i] = &crier.Error{Code: crier.CodeTimeout, Info: crier.CodeTimeout.Text()}
+			continue
+		}
 		errs[i] = m.once(calls[i].ID, func() error { return m.changeAccounts(calls[i].App, calls[i].Changes) })
 	}
 	return errs
@@ -247,7 +258,7 @@ func (m *Machine) changeAccounts(app crier.AppID, changes []crier.Change) error 
 		if !again {
 			old, err := m.account(app, change.User)
 			if err != nil {
-				return internal(err)
+				return m.broken(err)
 			}
 			place = len(accounts)
 			places[change.User] = place
@@ -272,6 +283,16 @@ func (m *Machine) changeAccounts(app crier.AppID, changes []crier.Change) error 
 			next++
 		}
 	}
+	size := 0
+	for _, t := range accounts {
+		if t.now != nil {
+			size += t.now.Size()
+		}
+	}
+	if err := crier.CheckChanged(size); err != nil {
+		return err
+	}
+	m.changed += size
 	if next != state.next {
 		state.next = next
 		m.put(m.keys.app(kindOrdinal, app), binary.BigEndian.AppendUint32(nil, next))

@@ -22,7 +22,7 @@ func (m *Machine) claimDevice(c *logv1.ClaimDevice) any {
 	key := m.keys.owner(crier.AppID(c.GetApp()), c.GetVendor(), c.GetToken())
 	var o logv1.Owner
 	if err := m.getProto(key, &o); err != nil {
-		return internal(err)
+		return m.broken(err)
 	}
 	former := o.GetFormer()
 	if o.GetUser() != "" && o.GetUser() != c.GetUser() {

@@ -19,7 +19,7 @@ var (
 func (y *System) restore(c *logv1.Restore) any {
 	var last logv1.Restore
 	if err := y.getProto(y.keys.kind(kindRestore), &last); err != nil {
-		return internal(err)
+		return y.broken(err)
 	}
 	switch step := c.GetStep(); {
 	case step == logv1.RestoreStep_RESTORE_STEP_BEGIN:

@@ -34,7 +34,7 @@ type Config struct {
 	MinFreeDisk uint64                // bytes that must stay free; 0: DefaultMinFreeDisk
 	Registerer  prometheus.Registerer // nil: metrics are counted and not shown
 	Logger      *slog.Logger
-	// Fatal is called when a group can't go on because a write of its state failed:
+	// Fatal is called when a group can't go on because its state can't be written or read, or a command is of a newer version:
 	// the process must end, and finds everything again in the log. nil: panic.
 	Fatal func(error)
 }

@@ -35,7 +35,12 @@ func testConfig(dir string) Config {
 
 func openStore(t testing.TB, dir string) *Store {
 	t.Helper()
-	s, err := Open(context.Background(), testConfig(dir))
+	return openStoreWith(t, testConfig(dir))
+}
+
+func openStoreWith(t testing.TB, cfg Config) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -543,7 +548,9 @@ func FuzzReadStream(f *testing.F) {
 }
 
 func FuzzCommand(f *testing.F) {
-	s := openStore(f, f.TempDir())
+	cfg := testConfig(f.TempDir())
+	cfg.Fatal = func(error) {} // what is no command ends the process
+	s := openStoreWith(f, cfg)
 	l := newTestLog(s.FSM(0))
 	f.Add(marshal(&logv1.Command{Version: 1, Body: &logv1.Command_Sweep{Sweep: &logv1.Sweep{}}}))
 	f.Add(marshal(&logv1.Command{Version: 1, Body: &logv1.Command_StartCampaign{}}))
@@ -552,6 +559,9 @@ func FuzzCommand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l.index++
 		l.fsm.ApplyBatch([]*raft.Log{{Index: l.index, Term: 1, Type: raft.LogCommand, Data: data}})
+		s.machines[0].mu.Lock()
+		defer s.machines[0].mu.Unlock()
+		s.machines[0].failed = false
 	})
 }
 

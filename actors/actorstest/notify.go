@@ -82,8 +82,10 @@ func (r *Replica) RecordOnline(ctx context.Context, app crier.AppID, seq uint64,
 				online[ordinal] = true
 			}
 		}
-		r.app(app).funnel(seq).Online = uint64(len(online))
-		r.app(app).places[seq] = places
+		if f := r.app(app).funnel(seq); f.Online == 0 {
+			f.Online = uint64(len(online))
+			r.app(app).places[seq] = places
+		}
 		return nil
 	})
 }

@@ -146,7 +146,7 @@ func storageConfig(cfg *config.Config, log *slog.Logger) persistence.Config {
 	return persistence.Config{
 		Dir: cfg.DataDir, Partitions: cfg.Cluster.Partitions, MinFreeDisk: uint64(cfg.Storage.MinFreeDisk) << 20, Logger: log,
 		Fatal: func(err error) {
-			log.Error("the state can't be written; the process ends, and finds everything again in the log", "err", err)
+			log.Error("the state can't go on; the process ends, and finds everything again in the log at its next start", "err", err)
 			os.Exit(1)
 		},
 	}

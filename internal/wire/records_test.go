@@ -121,6 +121,9 @@ func TestRecordsAreTheGeneratedCodes(t *testing.T) {
 		if want := marshal(t, withoutName(a)); string(record) != string(want) {
 			t.Fatalf("%+v became %x, the generated code makes it %x", a, record, want)
 		}
+		if a.Size() < len(record) {
+			t.Fatalf("%+v has %d bytes, and is said to have %d", a, len(record), a.Size())
+		}
 		if again, err := ParseAccount(a.App, a.User, record); err != nil || !reflect.DeepEqual(again, a) {
 			t.Fatalf("%+v became %+v, %v", a, again, err)
 		}
