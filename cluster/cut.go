@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,7 +72,7 @@ func (n *Node) takeCut(m *clusterv1.TakeCut) error {
 		return ErrNotLeader
 	}
 	var err error
-	if h.cut, err = n.storage.Cut(); err != nil {
+	if h.cut, err = n.storage.Cut(slices.Collect(maps.Keys(h.terms))); err != nil {
 		return err
 	}
 	h.stands = time.AfterFunc(standstillMost, h.cut.Release)

@@ -30,8 +30,9 @@ type Storage interface {
 	// Configuration returns the last configuration of a group that its state machine was told of, and its index: it is committed. 0 while
 	// there is none.
 	Configuration(p crier.PartitionID) (index uint64, c raft.Configuration)
-	// Cut stops all state machines, waits until what they have applied is durable, and returns what there is. It blocks while another cut stands.
-	Cut() (crier.Cut, error)
+	// Cut stops all state machines, waits until what those of the partitions have applied is durable, and returns what there is. Only these can be read from it. It
+	// blocks while another cut stands.
+	Cut(partitions []crier.PartitionID) (crier.Cut, error)
 	// Restoring returns the restore that has begun and not ended, as this node's replica of the system group has it; 0 where there is none. While there is
 	// one, no partition has an actor.
 	Restoring() uint64

@@ -22,7 +22,7 @@ import (
 // backup returns a backup of everything that a node has.
 func backup(t *testing.T, s *Store) []byte {
 	t.Helper()
-	cut, err := s.Cut()
+	cut, err := s.Cut(append(s.groups(), crier.SystemPartition))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,6 +293,51 @@ func TestStepsOfARestore(t *testing.T) {
 	if !errors.Is(err, crier.CodeBadParameter) || !strings.Contains(err.Error(), "1 apps") {
 		t.Errorf("into a cluster with an app: %v", err)
 	}
+}
+
+// A cut waits for what it reads only, and no wait outlasts the state that it is for: a partition may be deleted, or replaced by a snapshot, while a backup begins.
+func TestACutBesideADeletion(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, t.TempDir())
+	mustChange(t, s.Replica(1, newTestLog(s.FSM(1))), imports("a")...)
+	within := func(what string, do func() error) {
+		t.Helper()
+		ended := make(chan error, 1)
+		go func() { ended <- do() }()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("%s does not end", what)
+		}
+	}
+	s.base(0).mu.Lock() // as a snapshot does that is being installed
+	within("a cut", func() error {
+		cut, err := s.Cut([]crier.PartitionID{1})
+		if err == nil {
+			cut.Close()
+		}
+		return err
+	})
+	s.base(0).mu.Unlock()
+
+	s.stateDB.committing.Lock() // the flusher stands
+	mustChange(t, s.Replica(0, newTestLog(s.FSM(0))), imports("b")...)
+	waited, dropped := make(chan error, 1), make(chan error, 1)
+	index := s.base(0).meta.GetIndex()
+	go func() { waited <- s.base(0).waitStored(index) }()
+	go func() { dropped <- s.Drop(0) }()
+	time.Sleep(50 * time.Millisecond) // both wait
+	s.stateDB.committing.Unlock()
+	within("the deletion", func() error { return <-dropped })
+	within("the wait", func() error {
+		if err := <-waited; err != nil && !errors.Is(err, errReplaced) {
+			return err
+		}
+		return nil
+	})
 }
 
 // A backup has the apps, with their keys and what is sealed, and not the nodes of the cluster.

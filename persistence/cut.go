@@ -18,9 +18,9 @@ type Cut struct {
 }
 
 // Cut is cluster.Storage's.
-func (s *Store) Cut() (crier.Cut, error) {
+func (s *Store) Cut(partitions []crier.PartitionID) (crier.Cut, error) {
 	s.still.Lock()
-	for _, p := range append(s.groups(), crier.SystemPartition) {
+	for _, p := range partitions { // others may be replaced or deleted just now, which takes as long as they are large
 		b := s.base(p)
 		b.mu.RLock()
 		index := b.meta.GetIndex()

@@ -16,10 +16,9 @@ func (s *Store) Drop(p crier.PartitionID) error {
 	b := s.base(p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.storing != nil { // what is on its way to the disk must not come after the end
-		b.flushed.Wait()
-	}
-	b.dirty, b.changed = overlay{}, false
+	defer b.flushed.Broadcast() // who waits for what is no more
+	b.waitFlushed()
+	b.dirty, b.changed = overlay{}, false // it has something only where a flush has failed
 	mark := new(batch)
 	mark.set(b.keys.kind(kindDropping), nil)
 	if err := b.writeNow(mark); err != nil {

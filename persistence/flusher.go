@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -194,6 +195,9 @@ func (b *base) touch() {
 	}
 }
 
+// errReplaced is why what was waited for does not become durable.
+var errReplaced = errors.New("the state was replaced or deleted meanwhile")
+
 // waitForRoom blocks while the group holds back too much. The caller holds mu.
 func (b *base) waitForRoom() error {
 	for b.dirty.bytes > overlayBytes && !b.failed {
@@ -209,19 +213,28 @@ func (b *base) waitForRoom() error {
 // waitWritten blocks until what has changed is durable, also where the index is the one that the disk has.
 func (b *base) waitWritten(index uint64) error {
 	b.mu.Lock()
-	for (b.changed || b.storing != nil) && !b.failed {
-		signal(b.store.states.hurry)
-		b.flushed.Wait()
-	}
+	b.waitFlushed()
 	b.mu.Unlock()
 	return b.waitStored(index)
 }
 
-// waitStored blocks until everything up to index is durable.
+// waitFlushed blocks until nothing waits for the flusher or is on its way to the disk: what replaces or deletes the state holds mu for long, and the flusher, which
+// writes for all groups, must not wait for it. The caller holds mu.
+func (b *base) waitFlushed() {
+	for (b.changed || b.storing != nil) && !b.failed {
+		signal(b.store.states.hurry)
+		b.flushed.Wait()
+	}
+}
+
+// waitStored blocks until everything up to index is durable. It is an error where the state is replaced by an older one meanwhile, or deleted.
 func (b *base) waitStored(index uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.stored.GetIndex() < index && !b.failed {
+		if b.meta.GetIndex() < index {
+			return errReplaced
+		}
 		signal(b.store.states.hurry)
 		b.flushed.Wait()
 	}

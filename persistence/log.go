@@ -159,6 +159,9 @@ func (l *groupLog) StoreLogs(entries []*raft.Log) error {
 		return nil
 	}
 	b := new(batch)
+	if first, _ := l.bounds(); first == 0 { // the one that was noted when the log was emptied may be beyond: of a leader that is gone
+		b.set(l.key(logFirst), binary.BigEndian.AppendUint64(nil, entries[0].Index))
+	}
 	for _, e := range entries {
 		b.set(l.entryKey(e.Index), encodeLog(e))
 	}
@@ -203,29 +206,42 @@ func (l *groupLog) DeleteRange(least, most uint64) error {
 		return nil
 	}
 	least, most = max(least, l.first), min(most, l.last)
-	prefix := least == l.first
+	if least > l.first {
+		return l.deleteSuffix(least)
+	}
 	for from := least; from <= most; from += deleteStep {
-		b := new(batch)
 		to := min(most, from+deleteStep-1)
-		for i := from; i <= to; i++ {
-			b.delete(l.entryKey(i))
-		}
-		if prefix {
-			b.set(l.key(logFirst), binary.BigEndian.AppendUint64(nil, to+1))
-		}
+		b := l.deletion(from, to)
+		b.set(l.key(logFirst), binary.BigEndian.AppendUint64(nil, to+1))
 		if err := l.writes.commit(b); err != nil {
 			return err
 		}
+		l.first = to + 1
 	}
-	switch {
-	case prefix && most == l.last:
+	if most == l.last {
 		l.first, l.last = 0, 0
-	case prefix:
-		l.first = most + 1
-	default:
-		l.last = least - 1
 	}
 	return nil
+}
+
+// deleteSuffix removes the entries from least on, the last ones first: a crash in between leaves no hole. The caller holds mu.
+func (l *groupLog) deleteSuffix(least uint64) error {
+	for l.last >= least {
+		from := max(least, l.last-min(l.last, deleteStep-1))
+		if err := l.writes.commit(l.deletion(from, l.last)); err != nil {
+			return err
+		}
+		l.last = from - 1
+	}
+	return nil
+}
+
+func (l *groupLog) deletion(from, to uint64) *batch {
+	b := new(batch)
+	for i := from; i <= to; i++ {
+		b.delete(l.entryKey(i))
+	}
+	return b
 }
 
 // drop deletes the log, the term and the vote, and blocks until that is durable.

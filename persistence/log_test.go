@@ -44,6 +44,51 @@ func wantRange(t *testing.T, l *groupLog, first, last uint64) {
 	}
 }
 
+// A log that was emptied of the entries of a leader that is gone, and has lower ones since, has them after a restart.
+func TestALogThatBeginsLower(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	l := s.logs[0]
+	if err := l.StoreLogs(entries(5, 9)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.DeleteRange(5, 9); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.StoreLogs(entries(5, 6)); err != nil {
+		t.Fatal(err)
+	}
+	wantRange(t, l, 5, 6)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantRange(t, openStore(t, dir).logs[0], 5, 6)
+}
+
+// A long suffix goes in steps, the last entries first.
+func TestALongSuffix(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	l := s.logs[0]
+	const last = 2*deleteStep + 100
+	if err := l.StoreLogs(entries(1, last)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.DeleteRange(50, last); err != nil {
+		t.Fatal(err)
+	}
+	wantRange(t, l, 1, 49)
+	if err := l.StoreLogs(entries(50, 60)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantRange(t, openStore(t, dir).logs[0], 1, 60)
+}
+
 func TestLogStore(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -262,10 +262,9 @@ func (b *base) restore(source io.Reader, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("install a snapshot of partition %s: %w", b.group, err)
 	}
-	for b.storing != nil { // what is on its way to the disk must not come after the snapshot
-		b.flushed.Wait()
-	}
-	b.dirty, b.changed = overlay{}, false
+	defer b.flushed.Broadcast() // who waits for what is no more
+	b.waitFlushed()
+	b.dirty, b.changed = overlay{}, false // it has something only where a flush has failed
 	mark := new(batch)
 	mark.set(b.keys.kind(kindRestoring), value)
 	if err := b.writeNow(mark); err != nil {

@@ -118,7 +118,7 @@ func (s *Storage) Configuration(p crier.PartitionID) (uint64, raft.Configuration
 }
 
 // Cut is cluster.Storage's, and not used in tests.
-func (s *Storage) Cut() (crier.Cut, error) { return nil, errors.ErrUnsupported }
+func (s *Storage) Cut([]crier.PartitionID) (crier.Cut, error) { return nil, errors.ErrUnsupported }
 
 // Restoring is cluster.Storage's.
 func (s *Storage) Restoring() uint64 { return 0 }
