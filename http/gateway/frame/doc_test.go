@@ -31,9 +31,9 @@ var examples = []struct {
 	},
 	{
 		&frame.Ack{Seqs: []uint64{42}, Cumulative: true},
-		"Client: it has the kept messages with these numbers or, if `cumulative`, every one up to the highest of them.",
+		"Client: it has the kept messages with these numbers or, if `cumulative`, every one that was sent on this connection up to the highest of them.",
 	},
-	{&frame.Background{Unread: 3}, "Client: the app is not in front; `unread` is the base of the badge."},
+	{&frame.Background{Unread: 3}, "Client: the app is not in front; `unread`, 0 to 4294967295, is the base of the badge."},
 	{&frame.Foreground{}, "Client: the app is in front."},
 	{&frame.Ping{}, "Client: a heartbeat."},
 	{
@@ -64,7 +64,7 @@ var examples = []struct {
 		"Server: it ends the session, `reason` is `going-away` or `moved`: connect again. A close follows.",
 	},
 	{
-		&frame.Device{Code: crier.CodeBadParameter, Text: `vendor "pager" is unknown`},
+		&frame.Device{Code: crier.CodeBadParameter, Text: `vendor "pager" is not apns, fcm or webpush`},
 		"Server: the answer to `register_device`: `ok`, or a code of the API's table and words. The connection stays open.",
 	},
 }

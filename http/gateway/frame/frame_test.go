@@ -45,7 +45,7 @@ func serverFrames() []frame.Server {
 		&frame.Error{Code: crier.CodeSigExpired, Text: "expired"},
 		&frame.Bye{Reason: crier.CloseGoingAway, Text: "back soon"},
 		&frame.Device{OK: true},
-		&frame.Device{Code: crier.CodeBadParameter, Text: "vendor \"pager\" is unknown"},
+		&frame.Device{Code: crier.CodeBadParameter, Text: "vendor \"pager\" is not apns, fcm or webpush"},
 	}
 }
 

@@ -485,7 +485,7 @@ type Ack struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Sequence numbers of messages.
 	Seqs []uint64 `protobuf:"varint,1,rep,packed,name=seqs,proto3" json:"seqs,omitempty"`
-	// Every message up to the highest of seqs is meant.
+	// Every message that was sent on this connection up to the highest of seqs is meant.
 	Cumulative    bool `protobuf:"varint,2,opt,name=cumulative,proto3" json:"cumulative,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
