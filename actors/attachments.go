@@ -3,11 +3,15 @@ package actors
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/crier-im/crier"
 )
+
+// appsTick is how often a node looks whether an app was disabled.
+const appsTick = time.Second
 
 // attachments are the sessions of this node by the partition of their account. Safe for concurrent use.
 type attachments struct {
@@ -61,4 +65,33 @@ func (s *Service) FollowLeaders(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// FollowApps ends the sessions of this node whose app is disabled, within appsTick after the node has learned of it. It returns when ctx ends.
+func (s *Service) FollowApps(ctx context.Context) {
+	seen, root := make(map[crier.AppID]*crier.App), outboxOf(s.actors)
+	tick := time.NewTicker(appsTick)
+	defer tick.Stop()
+	for {
+		if s.newlyDisabled(seen) {
+			for p := range s.dir.Partitions() {
+				s.sessions.tell(root, crier.PartitionID(p), appDisabled{})
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// newlyDisabled reports whether an app is disabled that has changed since it was seen, and notes what is seen now. An app is another one after each change,
+// so that one which was enabled only between two looks counts too.
+func (s *Service) newlyDisabled(seen map[crier.AppID]*crier.App) (disabled bool) {
+	for _, app := range s.system.Apps() {
+		disabled = disabled || app.Disabled && seen[app.ID] != app
+		seen[app.ID] = app
+	}
+	return disabled
 }

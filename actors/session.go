@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -55,6 +56,9 @@ type reattached struct {
 // ledAnew is that the partition has another leader, or the same one once more.
 type ledAnew struct{}
 
+// appDisabled is that some app was disabled: the session looks whether it is its own.
+type appDisabled struct{}
+
 // closed is the end of the connection.
 type closed struct{}
 
@@ -105,8 +109,9 @@ func (s *session) Receive(ctx actor.Context) {
 	case logout:
 		s.onLogout(ctx)
 	case closeSession:
-		s.conn.Close(m.reason)
-		s.onClosed(ctx)
+		s.close(ctx, m.reason)
+	case appDisabled:
+		s.onAppDisabled(ctx)
 	case closed:
 		s.onClosed(ctx)
 	case *actor.Terminated:
@@ -133,15 +138,25 @@ func (s *session) onBegin(ctx actor.Context, at attached) {
 }
 
 // enter takes a user actor that has let the session in, and tells it that somebody is there: this may come long after the session had asked. Where the client
-// is gone by now, it may have logged in again already.
+// is gone by now, it may have logged in again already. The app may have been disabled here before the user actor's node has learned of it.
 func (s *session) enter(ctx actor.Context, at attached) {
 	s.user, s.term = at.user, at.term
 	if s.conn.Gone() {
 		s.onClosed(ctx)
 		return
 	}
+	if s.onAppDisabled(ctx); s.ending {
+		return
+	}
 	ctx.Watch(s.user)
 	ctx.Send(s.user, confirmSession{s.login.Session})
+}
+
+// onAppDisabled ends the session if its app is disabled.
+func (s *session) onAppDisabled(ctx actor.Context) {
+	if app := s.service.App(s.login.App); app != nil && app.Disabled {
+		s.close(ctx, crier.CloseDisabled)
+	}
 }
 
 // onDelivery hands a message to the connection, which has its own bounded queue.
@@ -239,6 +254,12 @@ func (s *session) toUser(ctx actor.Context, msg any) {
 	}
 }
 
+// close ends the session, and tells the client why.
+func (s *session) close(ctx actor.Context, reason crier.CloseReason) {
+	s.conn.Close(reason)
+	s.onClosed(ctx)
+}
+
 func (s *session) onClosed(ctx actor.Context) {
 	if s.ending {
 		return
@@ -292,10 +313,11 @@ func (s *session) attachAgain(ctx actor.Context) {
 func (s *session) onReattached(ctx actor.Context, m reattached) {
 	switch {
 	case s.ending:
+	case errors.Is(m.err, crier.CodeAppDisabled):
+		s.close(ctx, crier.CloseDisabled)
 	case m.err != nil || m.user == nil:
 		s.log.Debug("a session could not attach again", "err", m.err)
-		s.conn.Close(crier.CloseMoved)
-		s.onClosed(ctx)
+		s.close(ctx, crier.CloseMoved)
 	default:
 		s.enter(ctx, m.attached)
 		if s.state != nil {

@@ -32,6 +32,11 @@ func (o *oneUser) Request(_ context.Context, _, _ string, msg any) (any, error) 
 
 func (*oneUser) Term(crier.PartitionID) uint64 { return 1 }
 
+// noApps knows no app.
+type noApps struct{ SystemReplica }
+
+func (noApps) App(crier.AppID) *crier.App { return nil }
+
 // newSession starts the actor of a session, and the user actor that it has: what that one is told comes out of the channel.
 func newSession(t *testing.T) (root *actor.RootContext, pid *actor.PID, dir *oneUser, told chan any) {
 	system := actor.NewActorSystemWithConfig(actor.Configure(
@@ -45,7 +50,7 @@ func newSession(t *testing.T) (root *actor.RootContext, pid *actor.PID, dir *one
 		}
 	}))}
 	m := NewMetrics(nil)
-	service := &Service{sessions: newAttachments()}
+	service := &Service{system: noApps{}, sessions: newAttachments()}
 	pid = system.Root.Spawn(crossingProps(m, func() actor.Actor {
 		return &session{service: service, dir: dir, metrics: m, log: slog.New(slog.DiscardHandler), login: crier.Login{Session: "s"}, conn: deafConn{}}
 	}))

@@ -67,6 +67,7 @@ func NewNode(n int, apps ...*crier.App) *Node {
 	following, stop := context.WithCancel(context.Background())
 	node.stop = stop
 	node.asking.Go(func() { node.Service.FollowLeaders(following) })
+	node.asking.Go(func() { node.Service.FollowApps(following) })
 	return node
 }
 

@@ -60,6 +60,7 @@ func StartCore(ctx context.Context, storage persistence.Config, c cluster.Config
 	following, stop := context.WithCancel(context.Background())
 	core.stop = stop
 	core.running.Go(func() { core.Service.FollowLeaders(following) })
+	core.running.Go(func() { core.Service.FollowApps(following) })
 	return core, nil
 }
 

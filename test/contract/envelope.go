@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/crier-im/crier"
+	"github.com/crier-im/crier/http/gateway/frame"
 	"github.com/crier-im/crier/http/rest"
 	"github.com/crier-im/crier/usersig"
 )
@@ -183,7 +184,11 @@ func signOn(t *testing.T, s *suite) {
 func switches(t *testing.T, s *suite) {
 	a := s.newTenant(t)
 	a.accounts(t, "a")
+	d := a.connect(t, "a", "Web")
 	a.patch(t, `{"disabled":true}`)
+	if f, ok := d.next().(*frame.Kicked); !ok || f.Reason != crier.CloseDisabled {
+		t.Errorf("a session of the app got %+v", f)
+	}
 	a.want(t, crier.CodeAppDisabled, "openim/im_get_attr_name", `{}`)
 	a.want(t, crier.CodeAppDisabled, "im_open_login_svc/kick", `{"UserID":"a"}`)
 	a.patch(t, `{"disabled":false,"admins":["boss"]}`)
