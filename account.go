@@ -109,6 +109,9 @@ type Change struct {
 	Device  *Device
 	// MaxDevices bounds the account's devices after OpRegisterDevice; 0: unlimited.
 	MaxDevices int
+	// SigTime is when the UserSig of the login that asks for OpRegisterDevice was made, in milliseconds: a kick since then refuses it with CodeSigRevoked.
+	// Zero: no login asks, and no kick forbids it.
+	SigTime time.Time
 }
 
 // AccountChanges are the changes of one call: all or nothing.
@@ -120,7 +123,7 @@ type AccountChanges struct {
 
 // Apply changes the account as c says; now is the time of the command in the
 // log. exists says whether it existed before; the result, whether it does now. On
-// an error (CodeUnknownAccount or CodeAccountTagsFull) nothing has changed. The
+// an error (CodeUnknownAccount, CodeAccountTagsFull or CodeSigRevoked) nothing has changed. The
 // account's Tags and Devices are replaced, never written in place.
 func (c *Change) Apply(a *Account, exists bool, now time.Time) (existsNow bool, err error) {
 	if !exists && c.Op != OpImport && c.Op != OpLogin {
@@ -203,10 +206,23 @@ func (a *Account) DeviceOf(p Platform) (only *Device) {
 	return only
 }
 
+// CheckSig returns CodeSigRevoked for a UserSig that was made at the time, if the account was kicked since.
+func (a *Account) CheckSig(made time.Time) error {
+	if a.NotBefore.IsZero() || made.Unix() > a.NotBefore.Unix() {
+		return nil
+	}
+	return Errorf(CodeSigRevoked, "the account was kicked at %s; sign a new usersig", a.NotBefore.Format(time.RFC3339))
+}
+
 // registerDevice puts the device at the end of the account's.
 func (c *Change) registerDevice(a *Account, now time.Time) error {
 	if c.Device == nil {
 		return Errorf(CodeInternal, "a registration without a device")
+	}
+	if !c.SigTime.IsZero() {
+		if err := a.CheckSig(c.SigTime); err != nil {
+			return err
+		}
 	}
 	devices := slices.DeleteFunc(slices.Clone(a.Devices), func(d Device) bool { return d.Same(c.Device) })
 	if c.MaxDevices > 0 && len(devices) >= c.MaxDevices {

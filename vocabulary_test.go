@@ -262,6 +262,36 @@ func TestConditionMatch(t *testing.T) {
 	}
 }
 
+func TestAKickForbidsDevicesOfEarlierLogins(t *testing.T) {
+	t.Parallel()
+	kick := time.Unix(1700000000, 0).UTC()
+	var a crier.Account
+	for _, c := range []struct {
+		token   string
+		sigTime time.Time
+		kicked  bool
+		code    crier.Code // 0: it is registered
+	}{
+		{token: "before any kick", sigTime: kick.Add(-time.Hour)},
+		{token: "before", sigTime: kick.Add(-time.Hour), kicked: true, code: crier.CodeSigRevoked},
+		{token: "same second", sigTime: kick.Add(999 * time.Millisecond), kicked: true, code: crier.CodeSigRevoked},
+		{token: "next second", sigTime: kick.Add(time.Second), kicked: true},
+		{token: "no login", kicked: true},
+	} {
+		if c.kicked && a.NotBefore.IsZero() {
+			if _, err := (&crier.Change{Op: crier.OpKick}).Apply(&a, true, kick.Add(time.Millisecond)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		register := crier.Change{Op: crier.OpRegisterDevice, Device: &crier.Device{Vendor: crier.APNs, Token: c.token}, SigTime: c.sigTime}
+		_, err := register.Apply(&a, true, kick.Add(time.Minute))
+		has := len(a.Devices) > 0 && a.Devices[len(a.Devices)-1].Token == c.token
+		if c.code == 0 && (err != nil || !has) || c.code != 0 && (!errors.Is(err, c.code) || has) {
+			t.Errorf("%s: %v, devices %+v", c.token, err, a.Devices)
+		}
+	}
+}
+
 func TestDevicesOfAnAccount(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1700000000, 0).UTC()

@@ -3,14 +3,21 @@ package actors
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/crier-im/crier"
 )
 
-// RegisterDevice registers a device for an account. A token that another account has leaves that one first: its
-// partition knows the owner. Each step can be repeated, so that a registration that broke off is mended by the next. Errors
-// carry CodeBadParameter for what the device is, CodeUnknownAccount, or CodeTimeout.
+// RegisterDevice registers a device for an account, as an operator does: no kick forbids it. Errors carry CodeBadParameter for what
+// the device is, CodeUnknownAccount, or CodeTimeout.
 func (s *Service) RegisterDevice(ctx context.Context, app *crier.App, user crier.UserID, d crier.Device) (crier.Device, error) {
+	return s.registerDevice(ctx, app, user, d, time.Time{})
+}
+
+// registerDevice registers a device for an account. A token that another account has leaves that one first: its
+// partition knows the owner. Each step can be repeated, so that a registration that broke off is mended by the next. A login tells when its UserSig was
+// made: a kick may come before the last step, and then the device is refused with CodeSigRevoked.
+func (s *Service) registerDevice(ctx context.Context, app *crier.App, user crier.UserID, d crier.Device, sigTime time.Time) (crier.Device, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	d, err := s.vendors.CheckDevice(app, d)
@@ -31,7 +38,9 @@ func (s *Service) RegisterDevice(ctx context.Context, app *crier.App, user crier
 			return d, err
 		}
 	}
-	return d, s.ChangeAccounts(ctx, app.ID, []crier.Change{{Op: crier.OpRegisterDevice, User: user, Device: &d, MaxDevices: app.Limits.DevicesPerUser}})
+	return d, s.ChangeAccounts(ctx, app.ID, []crier.Change{{
+		Op: crier.OpRegisterDevice, User: user, Device: &d, MaxDevices: app.Limits.DevicesPerUser, SigTime: sigTime,
+	}})
 }
 
 // claim asks the partition that a token belongs to for its former owners.

@@ -502,6 +502,26 @@ func TestAcknowledgementsOutliveTheLeader(t *testing.T) {
 	}
 }
 
+// A registration that was under way when its account was kicked was done after the kick: the phone that was to be shut out went on getting notifications.
+func TestAKickHoldsAgainstARegistrationUnderWay(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.IPhone)
+	g := newGate("ClaimDevice")
+	n.Replicas[0].Intercept(g.hold, nil)
+	registered := make(chan error, 1)
+	d.RegisterDevice(crier.Device{Vendor: crier.APNs, Token: "kicked"}, func(err error) { registered <- err })
+	g.waitReached(t)
+	change(t, n, crier.Change{Op: crier.OpKick, User: "a"})
+	close(g.open)
+	if err := <-registered; !errors.Is(err, crier.CodeSigRevoked) {
+		t.Errorf("the registration: %v", err)
+	}
+	phone(t, n, "a", "the operator's")
+	waitDone(t, n, push(t, n, time.Hour), 1)
+	eventually(t, "the device of the operator's API is told", told(n, "the operator's"))
+}
+
 // The request of a session to attach may be sent twice, and the second come late: what it says was acknowledged since. It filled the window of the session for ever.
 func TestAnOldRequestToAttachChangesNothing(t *testing.T) {
 	t.Parallel()

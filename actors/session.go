@@ -224,7 +224,7 @@ func (s *session) onRegisterDevice(ctx actor.Context, m registerDevice) {
 	s.pending = pending
 	go func() { // ends within the time of two calls
 		defer close(pending.over)
-		d, err := s.service.RegisterDevice(context.Background(), app, s.login.User, m.device)
+		d, err := s.service.registerDevice(context.Background(), app, s.login.User, m.device, s.login.SigTime)
 		if err == nil && old != nil && !old.Same(&d) {
 			err = s.service.RemoveDevice(context.Background(), app.ID, s.login.User, old.Vendor, old.Token)
 		}

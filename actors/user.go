@@ -172,8 +172,9 @@ func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, acco
 	case app.Disabled:
 		ctx.Send(sender, failed{crier.Errorf(crier.CodeAppDisabled, "app %d is disabled", u.key.app)})
 		return
-	case !account.NotBefore.IsZero() && m.login.SigTime.Unix() <= account.NotBefore.Unix():
-		ctx.Send(sender, failed{crier.Errorf(crier.CodeSigRevoked, "the account was kicked at %s; sign a new usersig", account.NotBefore.Format(time.RFC3339))})
+	}
+	if err := account.CheckSig(m.login.SigTime); err != nil {
+		ctx.Send(sender, failed{err})
 		return
 	}
 	if m.again && m.cursor > u.Replica.LastCampaign(u.key.app) { // this node does not lead any more, or the partition was recovered and has lost campaigns

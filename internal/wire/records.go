@@ -20,7 +20,7 @@ const (
 	accountCreated, accountNotBefore, accountUser                         = 6, 7, 8
 	accountDevices, accountChanged                                        = 9, 10
 	changeOp, changeUser, changeNick, changeFace, changeAttrs, changeTags = 1, 2, 3, 4, 5, 6
-	changeMaxTags, changeDevice, changeMaxDevices                         = 7, 8, 9
+	changeMaxTags, changeDevice, changeMaxDevices, changeSigTime          = 7, 8, 9, 10
 	callApp, callChanges, callID                                          = 1, 2, 3
 	idOrigin, idNumber, idOldest                                          = 1, 2, 3
 	batchCalls                                                            = 1
@@ -174,7 +174,8 @@ func appendChange(b []byte, c *crier.Change) []byte {
 	if c.Device != nil {
 		b = appendMessage(b, changeDevice, FromDevice(c.Device))
 	}
-	return appendNumber(b, changeMaxDevices, uint64(uint32(c.MaxDevices)))
+	b = appendNumber(b, changeMaxDevices, uint64(uint32(c.MaxDevices)))
+	return appendNumber(b, changeSigTime, uint64(fromTime(c.SigTime)))
 }
 
 func parseChange(c *crier.Change, message string) error {
@@ -199,6 +200,8 @@ func parseChange(c *crier.Change, message string) error {
 			c.Device, err = parseDevice(s)
 		case changeMaxDevices:
 			c.MaxDevices = int(uint32(n))
+		case changeSigTime:
+			c.SigTime = toTime(int64(n))
 		}
 		return err
 	})

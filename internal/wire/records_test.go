@@ -69,7 +69,7 @@ func (d drawn) changes() (calls []crier.AccountChanges) {
 		for range d.IntN(4) {
 			change := crier.Change{
 				Op: crier.ChangeOp(d.IntN(13)), User: crier.UserID(d.text()), Profile: crier.Profile{Nick: d.text(), FaceURL: d.text()},
-				Attrs: d.attrs(), Tags: d.texts(), MaxTags: d.IntN(200), MaxDevices: d.IntN(3),
+				Attrs: d.attrs(), Tags: d.texts(), MaxTags: d.IntN(200), MaxDevices: d.IntN(3), SigTime: d.time(),
 			}
 			if d.IntN(2) == 0 {
 				change.Device = d.device()

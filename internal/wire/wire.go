@@ -82,7 +82,7 @@ func FromChange(c *crier.Change) *typesv1.Change {
 	return &typesv1.Change{
 		Op: uint32(c.Op), User: string(c.User), Nick: c.Profile.Nick, FaceUrl: c.Profile.FaceURL,
 		Attrs: fromAttrs(&c.Attrs), Tags: c.Tags, MaxTags: uint32(c.MaxTags),
-		Device: FromDevice(c.Device), MaxDevices: uint32(c.MaxDevices),
+		Device: FromDevice(c.Device), MaxDevices: uint32(c.MaxDevices), SigTimeMs: fromTime(c.SigTime),
 	}
 }
 
@@ -92,7 +92,7 @@ func ToChange(p *typesv1.Change) crier.Change {
 		Op: crier.ChangeOp(p.GetOp()), User: crier.UserID(p.GetUser()),
 		Profile: crier.Profile{Nick: p.GetNick(), FaceURL: p.GetFaceUrl()},
 		Attrs:   toAttrs(p.GetAttrs()), Tags: p.GetTags(), MaxTags: int(p.GetMaxTags()),
-		Device: ToDevice(p.GetDevice()), MaxDevices: int(p.GetMaxDevices()),
+		Device: ToDevice(p.GetDevice()), MaxDevices: int(p.GetMaxDevices()), SigTime: toTime(p.GetSigTimeMs()),
 	}
 }
 

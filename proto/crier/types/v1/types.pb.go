@@ -289,7 +289,9 @@ type Change struct {
 	// The device to register or remove.
 	Device *Device `protobuf:"bytes,8,opt,name=device,proto3" json:"device,omitempty"`
 	// Bound of the account's devices after registering; 0: unlimited.
-	MaxDevices    uint32 `protobuf:"varint,9,opt,name=max_devices,json=maxDevices,proto3" json:"max_devices,omitempty"`
+	MaxDevices uint32 `protobuf:"varint,9,opt,name=max_devices,json=maxDevices,proto3" json:"max_devices,omitempty"`
+	// When the UserSig of the login that registers the device was made, Unix milliseconds; 0: no login does.
+	SigTimeMs     int64 `protobuf:"varint,10,opt,name=sig_time_ms,json=sigTimeMs,proto3" json:"sig_time_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -383,6 +385,13 @@ func (x *Change) GetDevice() *Device {
 func (x *Change) GetMaxDevices() uint32 {
 	if x != nil {
 		return x.MaxDevices
+	}
+	return 0
+}
+
+func (x *Change) GetSigTimeMs() int64 {
+	if x != nil {
+		return x.SigTimeMs
 	}
 	return 0
 }
@@ -964,7 +973,7 @@ const file_crier_types_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"badge_base\x18\a \x01(\rR\tbadgeBase\x12#\n" +
 	"\rregistered_ms\x18\b \x01(\x03R\fregisteredMs\x12\x17\n" +
-	"\aseen_ms\x18\t \x01(\x03R\x06seenMs\"\xf1\x01\n" +
+	"\aseen_ms\x18\t \x01(\x03R\x06seenMs\"\x91\x02\n" +
 	"\x06Change\x12\x0e\n" +
 	"\x02op\x18\x01 \x01(\rR\x02op\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
@@ -975,7 +984,9 @@ const file_crier_types_v1_types_proto_rawDesc = "" +
 	"\bmax_tags\x18\a \x01(\rR\amaxTags\x12.\n" +
 	"\x06device\x18\b \x01(\v2\x16.crier.types.v1.DeviceR\x06device\x12\x1f\n" +
 	"\vmax_devices\x18\t \x01(\rR\n" +
-	"maxDevices\"4\n" +
+	"maxDevices\x12\x1e\n" +
+	"\vsig_time_ms\x18\n" +
+	" \x01(\x03R\tsigTimeMs\"4\n" +
 	"\bAttrTerm\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"\xc6\x01\n" +
