@@ -522,6 +522,58 @@ func TestAKickHoldsAgainstARegistrationUnderWay(t *testing.T) {
 	eventually(t, "the device of the operator's API is told", told(n, "the operator's"))
 }
 
+// An account that was deleted while its session had no user actor was made anew when that one attached again.
+func TestASessionDoesNotBringBackADeletedAccount(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.Android)
+	eventually(t, "it is there", func() bool { return presence(t, n, "a").State == crier.Online })
+	if err := n.Stop(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Replicas[0].ChangeAccounts(t.Context(), appID, []crier.Change{{Op: crier.OpDelete, User: "a"}}); err != nil {
+		t.Fatal(err)
+	}
+	n.Start(0)
+	eventually(t, "the session is closed", func() bool { return d.Reason() != "" })
+	if reason := d.Reason(); reason != crier.CloseDeleted {
+		t.Errorf("the session is closed: %s", reason)
+	}
+	if presence(t, n, "a").Exists {
+		t.Error("the account is back")
+	}
+}
+
+// A node that does not lead any more may never have learned of an account: its session is not told that it was deleted, and goes on looking for the leader.
+func TestWhoDoesNotLeadKnowsOfNoDeletion(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	n.Replicas[0].Intercept(func(_ context.Context, command string) error {
+		if command == "Verify" {
+			return crier.Errorf(crier.CodeTimeout, "another leads")
+		}
+		return nil
+	}, nil)
+	session := actor.NewPID(n.PID(crier.KindPartition, "0").Address, "a session")
+	login := crier.Login{App: appID, User: "a", Platform: crier.Android, Session: "one", SigTime: time.Now()}
+	attach := func(cursor uint64) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err := n.Request(ctx, crier.KindUser, crier.UserIdentity(appID, "a"), actors.AttachAt(login, session, cursor))
+		return err
+	}
+	if err := attach(0); !errors.Is(err, crier.CodeTimeout) {
+		t.Errorf("by a node that does not lead: %v", err)
+	}
+	n.Replicas[0].Intercept(nil, nil)
+	if err := attach(1); !errors.Is(err, crier.CodeTimeout) {
+		t.Errorf("by a partition that has lost what the session was sent: %v", err)
+	}
+	if err := attach(0); !errors.Is(err, crier.CodeAccountMissing) {
+		t.Errorf("by the leader: %v", err)
+	}
+}
+
 // The request of a session to attach may be sent twice, and the second come late: what it says was acknowledged since. It filled the window of the session for ever.
 func TestAnOldRequestToAttachChangesNothing(t *testing.T) {
 	t.Parallel()

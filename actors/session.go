@@ -315,6 +315,8 @@ func (s *session) onReattached(ctx actor.Context, m reattached) {
 	case s.ending:
 	case errors.Is(m.err, crier.CodeAppDisabled):
 		s.close(ctx, crier.CloseDisabled)
+	case errors.Is(m.err, crier.CodeAccountMissing): // its client would create the account by another login
+		s.close(ctx, crier.CloseDeleted)
 	case m.err != nil || m.user == nil:
 		s.log.Debug("a session could not attach again", "err", m.err)
 		s.close(ctx, crier.CloseMoved)

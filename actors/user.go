@@ -44,7 +44,7 @@ type user struct {
 	ordinal  uint32
 	sessions []*userSession
 	recorder *recorder
-	entering int            // logins whose account is being created
+	entering int            // logins whose account is being created, and sessions whose account was not there
 	changing sync.WaitGroup // commands under way
 }
 
@@ -77,7 +77,7 @@ func stateOf(background bool) crier.PresenceState {
 	return crier.Online
 }
 
-// loginDone continues a login whose account has been created.
+// loginDone continues a login whose account has been created, or a session whose account was not there.
 type loginDone struct {
 	attach attachSession
 	sender *actor.PID
@@ -124,7 +124,8 @@ func (u *user) Receive(ctx actor.Context) {
 	}
 }
 
-// onAttach is a login. An account that does not exist yet is created first.
+// onAttach is a login, or a session that was there before. A login creates an account that does not exist yet. For another session such an account was
+// deleted, unless this node does not lead any more and has never learned of it: that is verified first.
 func (u *user) onAttach(ctx actor.Context, m attachSession) {
 	accounts, err := u.Replica.Accounts(u.key.app, []crier.UserID{u.key.user})
 	if err != nil {
@@ -140,7 +141,12 @@ func (u *user) onAttach(ctx actor.Context, m attachSession) {
 	u.changing.Go(func() {
 		c, cancel := context.WithTimeout(context.Background(), commandTimeout)
 		defer cancel()
-		err := u.Replica.ChangeAccounts(c, u.key.app, []crier.Change{{Op: crier.OpLogin, User: u.key.user}})
+		var err error
+		if m.again {
+			err = u.Replica.Verify(c)
+		} else {
+			err = u.Replica.ChangeAccounts(c, u.key.app, []crier.Change{{Op: crier.OpLogin, User: u.key.user}})
+		}
 		root.Send(self, loginDone{m, sender, err})
 	})
 }
@@ -153,7 +159,9 @@ func (u *user) onLoginDone(ctx actor.Context, m loginDone) {
 		ctx.Send(m.sender, failed{m.err})
 	case err != nil:
 		ctx.Send(m.sender, failed{err})
-	case accounts[0] == nil: // deleted in between
+	case accounts[0] == nil && u.behind(&m.attach):
+		ctx.Send(m.sender, failed{&crier.Error{Code: crier.CodeTimeout, Info: crier.CodeTimeout.Text()}})
+	case accounts[0] == nil: // deleted before, or in between
 		ctx.Send(m.sender, failed{crier.Errorf(crier.CodeAccountMissing, "account %s was deleted", crier.Quote(string(u.key.user)))})
 	default:
 		u.enter(ctx, m.attach, m.sender, accounts[0])
@@ -177,7 +185,7 @@ func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, acco
 		ctx.Send(sender, failed{err})
 		return
 	}
-	if m.again && m.cursor > u.Replica.LastCampaign(u.key.app) { // this node does not lead any more, or the partition was recovered and has lost campaigns
+	if u.behind(&m) {
 		ctx.Send(sender, failed{&crier.Error{Code: crier.CodeTimeout, Info: crier.CodeTimeout.Text()}})
 		return
 	}
@@ -192,6 +200,11 @@ func (u *user) enter(ctx actor.Context, m attachSession, sender *actor.PID, acco
 	ctx.Send(sender, attached{ctx.Self(), u.Term})
 	u.see(account.DeviceOf(m.login.Platform))
 	u.catchUp(ctx, s)
+}
+
+// behind reports whether the session was sent what this partition does not know: this node does not lead any more, or the partition was recovered and has lost campaigns.
+func (u *user) behind(m *attachSession) bool {
+	return m.again && m.cursor > u.Replica.LastCampaign(u.key.app)
 }
 
 // settle takes for acknowledged what the mailbox still has although the session was sent it and waits for no acknowledgement: that one was lost, with the link to
