@@ -33,7 +33,7 @@ type session struct {
 	term      uint64            // that the partition was led in when user let the session in
 	cursor    uint64            // the last message that was handed to the connection
 	unacked   []uint64          // kept messages that were handed to it and are not acknowledged, ascending
-	acks      []acknowledge     // came while there was no user actor
+	acks      []uint64          // taken from unacked while there was no user actor
 	held      []*crier.Delivery // came before begin
 	begun     bool              // Connect has returned
 	state     *moveSession      // what the client said last of foreground and background
@@ -174,19 +174,30 @@ func (s *session) onDelivery(ctx actor.Context, d *crier.Delivery) {
 			s.metrics.latency.Observe(time.Since(d.Accepted).Seconds())
 		}
 	case d.Kept && !slices.Contains(s.unacked, d.Seq): // acknowledged to a user actor that is gone, or does not know it any more
-		s.onAcknowledge(ctx, acknowledge{session: s.login.Session, seqs: []uint64{d.Seq}})
+		s.acks = append(s.acks, d.Seq)
+		s.sendAcks(ctx)
 	}
 }
 
 // onAcknowledge hands an acknowledgement to the user actor, or keeps it until there is
-// one: what was sent before a partition moved is known to the session alone.
+// one: what was sent before a partition moved is known to the session alone. Only what was sent and not acknowledged is kept, since a client may
+// acknowledge whatever it likes.
 func (s *session) onAcknowledge(ctx actor.Context, m acknowledge) {
+	acked := m.take(&s.unacked)
 	if s.user == nil {
-		s.acks = append(s.acks, m) // bounded by the messages in flight, and by reattachWithin
+		s.acks = append(s.acks, acked...) // bounded by what was delivered
 		return
 	}
-	m.take(&s.unacked)
 	ctx.Send(s.user, m)
+}
+
+// sendAcks tells the user actor what was kept for it. The request to attach may have gone before, and have named these as not acknowledged.
+func (s *session) sendAcks(ctx actor.Context) {
+	if s.user == nil || len(s.acks) == 0 {
+		return
+	}
+	ctx.Send(s.user, acknowledge{session: s.login.Session, seqs: s.acks})
+	s.acks = nil
 }
 
 // onMove tells where the app is.
@@ -325,10 +336,7 @@ func (s *session) onReattached(ctx actor.Context, m reattached) {
 		if s.state != nil {
 			ctx.Send(m.user, *s.state)
 		}
-		for _, ack := range s.acks {
-			s.onAcknowledge(ctx, ack)
-		}
-		s.acks = nil
+		s.sendAcks(ctx)
 		s.look(ctx)
 	}
 }

@@ -22,11 +22,15 @@ func (deafConn) Gone() bool              { return false }
 type oneUser struct {
 	Router
 	attached chan attachSession
+	open     chan struct{} // closed: it lets in; nil: always
 	user     *actor.PID
 }
 
 func (o *oneUser) Request(_ context.Context, _, _ string, msg any) (any, error) {
 	o.attached <- msg.(attachSession)
+	if o.open != nil {
+		<-o.open
+	}
 	return attached{o.user, 1}, nil
 }
 
@@ -98,5 +102,49 @@ func TestASessionThatIsForgottenWhileItIsLetIn(t *testing.T) {
 	root.Send(s, begin{dir.user, 1})
 	if m := next(t, "another request to attach", dir.attached); !m.again {
 		t.Errorf("it asks %+v", m)
+	}
+}
+
+// What a client acknowledged while there was no user actor was kept, whatever it was: one that invented thousands, again and again, filled the memory of its node. What
+// was sent and is acknowledged in that time must reach the next user actor, although the request to attach names it as not acknowledged.
+func TestOnlyWhatWasSentIsAcknowledgedToTheNextUserActor(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		acks []acknowledge
+		want []uint64
+	}{
+		"single":     {[]acknowledge{{"s", []uint64{8, 1000}, false}, {"s", []uint64{8, 7}, false}}, []uint64{8, 7, 6}},
+		"cumulative": {[]acknowledge{{"s", []uint64{8}, true}, {"s", []uint64{8}, true}}, []uint64{7, 8, 6}},
+		"invented":   {[]acknowledge{{"s", []uint64{1, 2, 1000}, false}, {"s", []uint64{3}, true}}, []uint64{6}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root, s, dir, told := newSession(t)
+			dir.open = make(chan struct{})
+			root.Send(s, begin{dir.user, 1})
+			next(t, "the confirmation", told)
+			for seq := uint64(7); seq <= 9; seq++ {
+				root.Send(s, &crier.Delivery{Seq: seq, Kept: true, Accepted: time.Now()})
+			}
+			root.Send(s, sessionForgotten{dir.user})
+			if m := next(t, "the request to attach again", dir.attached); !slices.Equal(m.unacked, []uint64{7, 8, 9}) {
+				t.Errorf("it asks %+v", m)
+			}
+			for _, ack := range c.acks {
+				root.Send(s, ack)
+			}
+			root.Send(s, &crier.Delivery{Seq: 6, Kept: true, Accepted: time.Now()}) // again: it was acknowledged before
+			close(dir.open)
+			if _, ok := next(t, "the second confirmation", told).(confirmSession); !ok {
+				t.Error("it is not confirmed first")
+			}
+			if ack, ok := next(t, "the acknowledgements", told).(acknowledge); !ok || ack.cumulative || !slices.Equal(ack.seqs, c.want) {
+				t.Errorf("the user actor is told %+v, want %d", ack, c.want)
+			}
+			root.Send(s, acknowledge{"s", []uint64{9}, false})
+			if ack, ok := next(t, "the last", told).(acknowledge); !ok || !slices.Equal(ack.seqs, []uint64{9}) {
+				t.Errorf("the user actor is told %+v before the last", ack)
+			}
+		})
 	}
 }
