@@ -176,7 +176,7 @@ func (a *campaign) partition(c context.Context, p int, slots chan struct{}) (tot
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, campaignPause) {
 		slots <- struct{}{}
 		try, cancel := context.WithTimeout(c, campaignTry)
-		answer, err := a.Directory.Request(try, crier.KindPartition, strconv.Itoa(p), startCampaign{a.campaign})
+		answer, err := a.Directory.Request(try, crier.KindPartition, strconv.Itoa(p), startCampaign{a.campaign, a.Replica.Settled(a.campaign.App)})
 		cancel()
 		<-slots
 		if s, ok := answer.(started); err == nil && ok {

@@ -33,7 +33,7 @@ func encodeRequest(b *actorv1.Body, msg any) error {
 			App: uint32(m.app), Vendor: string(m.vendor), Token: m.token, User: string(m.user), Removed: fromTexts(m.removed),
 		}}
 	case startCampaign:
-		b.Kind = &actorv1.Body_StartCampaign{StartCampaign: &actorv1.StartCampaign{Campaign: fromCampaign(m.campaign)}}
+		b.Kind = &actorv1.Body_StartCampaign{StartCampaign: &actorv1.StartCampaign{Campaign: fromCampaign(m.campaign), Settled: m.settled}}
 	case acceptPush:
 		b.Kind = &actorv1.Body_AcceptPush{AcceptPush: fromPush(m.request)}
 	}
@@ -67,7 +67,7 @@ func decodeRequest(b *actorv1.Body) (any, error) {
 		}, nil
 	case *actorv1.Body_StartCampaign:
 		campaign, err := toCampaign(k.StartCampaign.GetCampaign())
-		return startCampaign{campaign}, err
+		return startCampaign{campaign, k.StartCampaign.GetSettled()}, err
 	case *actorv1.Body_AcceptPush:
 		request, err := toPush(k.AcceptPush)
 		return acceptPush{request}, err

@@ -417,7 +417,7 @@ func switched(s *ast.TypeSwitchStmt) ast.Expr {
 func FuzzDecode(f *testing.F) {
 	campaign := &crier.Campaign{App: 1, Task: "t", Seq: 7, LifeTime: time.Hour, Accepted: time.UnixMilli(1).UTC()}
 	for _, msg := range []any{
-		startCampaign{campaign},
+		startCampaign{campaign, 6},
 		repeated{campaign, crier.ErrCampaignGap},
 		failed{crier.CodeTimeout},
 		changed{[]error{nil}},

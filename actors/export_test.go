@@ -36,7 +36,7 @@ func (f *Fanout) Waiting() (n int) {
 }
 
 // StartCampaign returns the request that brings a campaign to a partition.
-func StartCampaign(c *crier.Campaign) any { return startCampaign{c} }
+func StartCampaign(c *crier.Campaign) any { return startCampaign{campaign: c} }
 
 // Gone returns what a user actor tells its partition when its last session has ended.
 func Gone(app crier.AppID, user crier.UserID, pid *actor.PID, ordinal uint32) any {

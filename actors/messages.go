@@ -57,7 +57,10 @@ type (
 		removed []crier.UserID
 	}
 	// startCampaign evaluates and delivers a campaign in the partition: started.
-	startCampaign struct{ campaign *crier.Campaign }
+	startCampaign struct {
+		campaign *crier.Campaign
+		settled  uint64 // campaigns of the app up to this are done
+	}
 	// acceptPush goes to the app's actor: *crier.Campaign.
 	acceptPush struct{ request *crier.PushRequest }
 	// attachSession goes to the user's actor: attached.

@@ -110,9 +110,12 @@ type campaignQueue struct {
 }
 
 type campaignStart struct {
-	campaign *crier.Campaign
-	sender   *actor.PID
+	startCampaign
+	sender *actor.PID
 }
+
+// follows reports whether the campaign can go once last is through.
+func (s *campaignStart) follows(last uint64) bool { return s.campaign.Seq <= max(last, s.settled)+1 }
 
 // queuedChanges is a request that waits, and who is to be answered.
 type queuedChanges struct {

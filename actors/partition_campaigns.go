@@ -17,12 +17,12 @@ func (p *partition) onStartCampaign(ctx actor.Context, m startCampaign) {
 		q = &campaignQueue{parked: make(map[uint64]*campaignStart)}
 		p.queues[app] = q
 	}
-	waits := m.campaign.Seq > p.Replica.LastCampaign(app)+1 // one that can go has room: all others wait for it
-	if waits && q.parked[m.campaign.Seq] == nil && len(q.parked) >= parkedMost {
+	start := &campaignStart{m, ctx.Sender()}
+	if !start.follows(p.Replica.LastCampaign(app)) && q.parked[m.campaign.Seq] == nil && len(q.parked) >= parkedMost {
 		ctx.Respond(failed{errBusy})
 		return
 	}
-	q.parked[m.campaign.Seq] = &campaignStart{m.campaign, ctx.Sender()}
+	q.parked[m.campaign.Seq] = start // one that can go has room: all others wait for it
 	p.nextCampaign(ctx, app, q)
 }
 
@@ -32,12 +32,11 @@ func (p *partition) nextCampaign(ctx actor.Context, app crier.AppID, q *campaign
 	if q.running {
 		return
 	}
-	next := p.Replica.LastCampaign(app) + 1
+	last := p.Replica.LastCampaign(app)
 	var start *campaignStart
-	for seq, s := range q.parked {
-		if seq <= next {
+	for _, s := range q.parked {
+		if s.follows(last) && (start == nil || s.campaign.Seq < start.campaign.Seq) {
 			start = s
-			break
 		}
 	}
 	if start == nil {
@@ -45,7 +44,7 @@ func (p *partition) nextCampaign(ctx actor.Context, app crier.AppID, q *campaign
 	}
 	delete(q.parked, start.campaign.Seq)
 	q.running = p.command(func(c context.Context) func(actor.Context) {
-		audience, err := p.Replica.StartCampaign(c, start.campaign)
+		audience, err := p.Replica.StartCampaign(c, start.campaign, start.settled)
 		return func(ctx actor.Context) {
 			q.running = false
 			p.onCampaignStarted(ctx, start, audience, err)

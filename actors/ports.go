@@ -29,8 +29,9 @@ type Replica interface {
 
 	// StartCampaign evaluates the condition at this place in the partition's log and keeps
 	// the message for whom it matched, if it is to be kept. Campaigns of an app come in
-	// the order of their Seq without gaps (else crier.ErrCampaignGap). A repeat returns the Total of the first time.
-	StartCampaign(ctx context.Context, c *crier.Campaign) (crier.Audience, error)
+	// the order of their Seq without gaps (else crier.ErrCampaignGap), but for those up to settled, which are done: where they are not here, a recovery has lost them.
+	// A repeat returns the Total of the first time.
+	StartCampaign(ctx context.Context, c *crier.Campaign, settled uint64) (crier.Audience, error)
 	// LastCampaign returns the Seq of the last campaign of the app that was started here.
 	LastCampaign(app crier.AppID) uint64
 	// Acknowledge takes kept messages out of mailboxes. Unknown ones are no error.
@@ -46,6 +47,8 @@ type Replica interface {
 	RecordProgress(ctx context.Context, app crier.AppID, report crier.Report) error
 	// Reports returns the progress of campaigns, in the order asked; CodeUnknownTask names the first unknown one.
 	Reports(app crier.AppID, tasks []crier.TaskID) ([]crier.Report, error)
+	// Settled returns up to which Seq all campaigns of the app are StatusDone: only at the home partition.
+	Settled(app crier.AppID) uint64
 	// Unfinished returns the campaigns that live here and are not StatusDone, by app and Seq.
 	Unfinished() ([]*crier.Campaign, error)
 

@@ -276,6 +276,24 @@ func TestPartitionsThatRefuseHoldUpNoOthers(t *testing.T) {
 	waitDone(t, n, task, 0)
 }
 
+// A partition that was recovered, and has lost campaigns that were done, waited for them for ever, and with it all later pushes.
+func TestAPartitionThatHasLostCampaigns(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 2)
+	change(t, n, imports(20)...)
+	for range 3 {
+		waitDone(t, n, push(t, n, 0), 20)
+	}
+	lost := 1 - crier.HomePartition(appID, 2)
+	if err := n.Stop(lost); err != nil {
+		t.Fatal(err)
+	}
+	n.Replicas[lost] = actorstest.NewReplica()
+	n.Start(lost)
+	task := push(t, n, 0)
+	eventually(t, "the push is done", func() bool { return report(t, n, task).Status == crier.StatusDone })
+}
+
 // A window that is larger than the queue of a connection closes every connection for being slow: the mailbox never empties.
 func TestTheWindowFitsIntoTheQueue(t *testing.T) {
 	t.Parallel()

@@ -49,13 +49,13 @@ func (a *Audience) Total() uint64 { return a.total }
 func (a *Audience) Contains(ordinal uint32) bool { return a.ordinal.Contains(ordinal) }
 
 // startCampaign evaluates a condition at this place of the log, and keeps the
-// message for whom it matched.
-func (m *Machine) startCampaign(c *crier.Campaign) any {
+// message for whom it matched. Those up to settled are done: they were here, and are not if a recovery has lost them.
+func (m *Machine) startCampaign(c *crier.Campaign, settled uint64) any {
 	state := m.app(c.App)
 	switch {
 	case c.Seq <= state.seq:
 		return m.repeatCampaign(state, c)
-	case c.Seq != state.seq+1:
+	case c.Seq > max(state.seq, settled)+1:
 		return crier.ErrCampaignGap
 	}
 	matched := state.index.evaluate(&c.Condition)

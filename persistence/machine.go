@@ -194,7 +194,7 @@ func (m *Machine) change(calls []crier.AccountChanges) any {
 func (m *Machine) apply(cmd *logv1.Command) any {
 	switch c := cmd.GetBody().(type) {
 	case *logv1.Command_StartCampaign:
-		return m.startCampaign(wire.ToCampaign(c.StartCampaign.GetCampaign()))
+		return m.startCampaign(wire.ToCampaign(c.StartCampaign.GetCampaign()), c.StartCampaign.GetSettled())
 	case *logv1.Command_Acknowledge:
 		return m.acknowledge(c.Acknowledge)
 	case *logv1.Command_CreateCampaign:

@@ -7,7 +7,29 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/crier-im/crier"
+	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
 )
+
+// skipped is how many places in the sequences of its apps a home leaves out that is recovered: more than it can have given and lost. Other partitions have had
+// those, and would take another campaign in such a place for the one that was there.
+const skipped = 1 << 20
+
+// skipCampaigns has the apps whose home this is go on beyond what may be lost. The caller holds mu.
+func (m *Machine) skipCampaigns() error {
+	keys, err := m.under(m.keys.kind(kindHome))
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		var home logv1.Home
+		if err := m.getProto(k, &home); err != nil {
+			return err
+		}
+		home.Seq += skipped
+		m.putProto(k, &home)
+	}
+	return nil
+}
 
 // currentTerm is raft's name for the term in the stable store.
 var currentTerm = []byte("CurrentTerm")
@@ -42,7 +64,14 @@ func (s *Store) recover(p crier.PartitionID, c raft.Configuration, term uint64) 
 	}
 	b.meta.Configuration, b.meta.ConfigurationIndex = raft.EncodeConfiguration(c), index
 	b.touch()
+	var err error
+	if p != crier.SystemPartition {
+		err = s.machines[p].skipCampaigns()
+	}
 	b.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if err := b.waitWritten(index); err != nil {
 		return err
 	}

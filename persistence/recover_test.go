@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -59,5 +60,42 @@ func TestRecover(t *testing.T) {
 	}
 	if err := s.Recover(1, survivor, 1); err == nil {
 		t.Error("a replica of nothing is the truth")
+	}
+}
+
+// A home that was recovered gives no place again that other partitions have had, and they follow it: what it had done with them is not waited for.
+func TestCampaignsGoOnAfterARecovery(t *testing.T) {
+	t.Parallel()
+	s, home, l := openReplica(t)
+	limits := crier.DefaultLimits()
+	limits.PushInterval = 0
+	other := s.Replica(1, newTestLog(s.FSM(1)))
+	push := func(random uint32) *crier.Campaign {
+		t.Helper()
+		c, err := home.CreateCampaign(t.Context(), &crier.PushRequest{App: testApp, Random: random, Message: campaign(1, 0, crier.Condition{}, l.now).Message}, &limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first := push(1)
+	mustStart(t, other, first)
+	mustStart(t, other, campaign(2, 0, crier.Condition{}, l.now)) // the home has lost it
+	c := raft.Configuration{Servers: []raft.Server{{ID: "y", Address: "y"}}}
+	if err := s.Recover(0, c, 7); err != nil {
+		t.Fatal(err)
+	}
+	second := push(2)
+	if second.Seq <= 2 {
+		t.Fatalf("place %d is given again", second.Seq)
+	}
+	if _, err := other.StartCampaign(t.Context(), second, home.Settled(testApp)); !errors.Is(err, crier.ErrCampaignGap) {
+		t.Errorf("%d before %d: %v", second.Seq, first.Seq, err)
+	}
+	if err := home.RecordProgress(t.Context(), testApp, crier.Report{Task: first.Task, Status: crier.StatusDone}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.StartCampaign(t.Context(), second, home.Settled(testApp)); err != nil || other.LastCampaign(testApp) != second.Seq {
+		t.Errorf("%v, the last is %d", err, other.LastCampaign(testApp))
 	}
 }

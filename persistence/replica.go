@@ -105,8 +105,8 @@ func (r *Replica) Accounts(app crier.AppID, users []crier.UserID) ([]*crier.Acco
 }
 
 // StartCampaign is actors.Replica's.
-func (r *Replica) StartCampaign(ctx context.Context, c *crier.Campaign) (crier.Audience, error) {
-	cmd := &logv1.StartCampaign{Campaign: wire.FromCampaign(c)}
+func (r *Replica) StartCampaign(ctx context.Context, c *crier.Campaign, settled uint64) (crier.Audience, error) {
+	cmd := &logv1.StartCampaign{Campaign: wire.FromCampaign(c), Settled: settled}
 	result, err := r.propose(ctx, &logv1.Command{Body: &logv1.Command_StartCampaign{StartCampaign: cmd}})
 	if err != nil {
 		return nil, err
@@ -247,6 +247,16 @@ func (r *Replica) Campaign(app crier.AppID, task crier.TaskID) (*crier.Campaign,
 		return nil, nil
 	}
 	return c, nil
+}
+
+// Settled is actors.Replica's.
+func (r *Replica) Settled(app crier.AppID) uint64 {
+	r.m.mu.RLock()
+	defer r.m.mu.RUnlock()
+	if state := r.m.apps[app]; state != nil && len(state.open) > 0 {
+		return state.open[0] - 1
+	}
+	return 0 // no campaign that asks is done
 }
 
 // Unfinished is actors.Replica's.

@@ -116,7 +116,7 @@ func campaign(seq uint64, life time.Duration, c crier.Condition, at time.Time) *
 
 func mustStart(t testing.TB, r *Replica, c *crier.Campaign) crier.Audience {
 	t.Helper()
-	a, err := r.StartCampaign(context.Background(), c)
+	a, err := r.StartCampaign(context.Background(), c, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +271,7 @@ func TestCampaignsComeInSequence(t *testing.T) {
 	t.Parallel()
 	_, r, l := openReplica(t)
 	mustChange(t, r, imports("a")...)
-	if _, err := r.StartCampaign(t.Context(), campaign(2, 0, crier.Condition{}, l.now)); !errors.Is(err, crier.ErrCampaignGap) {
+	if _, err := r.StartCampaign(t.Context(), campaign(2, 0, crier.Condition{}, l.now), 0); !errors.Is(err, crier.ErrCampaignGap) {
 		t.Errorf("campaign 2 before 1: %v", err)
 	}
 	first := campaign(1, time.Hour, crier.Condition{}, l.now)

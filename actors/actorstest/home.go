@@ -131,6 +131,18 @@ func (h *home) task(app crier.AppID, id crier.TaskID) (*task, error) {
 	return nil, crier.Errorf(crier.CodeUnknownTask, "TaskId %s is unknown", crier.Quote(string(id)))
 }
 
+// Settled is actors.Replica's.
+func (r *Replica) Settled(app crier.AppID) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var settled uint64
+	for seq := settled + 1; ; seq++ {
+		if t := r.app(app).home.tasks[seq]; t == nil || t.report.Status != crier.StatusDone {
+			return seq - 1
+		}
+	}
+}
+
 // Unfinished is actors.Replica's.
 func (r *Replica) Unfinished() (open []*crier.Campaign, _ error) {
 	r.mu.Lock()

@@ -203,10 +203,10 @@ func (r *Replica) Accounts(app crier.AppID, users []crier.UserID) ([]*crier.Acco
 }
 
 // StartCampaign is actors.Replica's.
-func (r *Replica) StartCampaign(ctx context.Context, c *crier.Campaign) (crier.Audience, error) {
+func (r *Replica) StartCampaign(ctx context.Context, c *crier.Campaign, settled uint64) (crier.Audience, error) {
 	var result audience
 	err := r.command(ctx, "StartCampaign", func() (err error) {
-		result, err = r.app(c.App).start(c)
+		result, err = r.app(c.App).start(c, settled)
 		return err
 	})
 	if err != nil {
@@ -215,7 +215,7 @@ func (r *Replica) StartCampaign(ctx context.Context, c *crier.Campaign) (crier.A
 	return result, nil
 }
 
-func (a *replicaApp) start(c *crier.Campaign) (audience, error) {
+func (a *replicaApp) start(c *crier.Campaign, settled uint64) (audience, error) {
 	switch {
 	case c.Seq <= a.seq: // a repeat: its first total, and who has it coming still
 		again := audience{total: a.totals[c.Seq]}
@@ -225,7 +225,7 @@ func (a *replicaApp) start(c *crier.Campaign) (audience, error) {
 			}
 		}
 		return again, nil
-	case c.Seq != a.seq+1:
+	case c.Seq > max(a.seq, settled)+1:
 		return audience{}, crier.ErrCampaignGap
 	}
 	matched := make(map[uint32]bool)

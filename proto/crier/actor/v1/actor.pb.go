@@ -1534,7 +1534,9 @@ func (x *ClaimDevice) GetRemoved() []string {
 type StartCampaign struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The campaign.
-	Campaign      *v1.Campaign `protobuf:"bytes,1,opt,name=campaign,proto3" json:"campaign,omitempty"`
+	Campaign *v1.Campaign `protobuf:"bytes,1,opt,name=campaign,proto3" json:"campaign,omitempty"`
+	// Every campaign of the app up to this one is done: a partition that does not have them has lost them in a recovery, and does not wait for them.
+	Settled       uint64 `protobuf:"varint,2,opt,name=settled,proto3" json:"settled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1574,6 +1576,13 @@ func (x *StartCampaign) GetCampaign() *v1.Campaign {
 		return x.Campaign
 	}
 	return nil
+}
+
+func (x *StartCampaign) GetSettled() uint64 {
+	if x != nil {
+		return x.Settled
+	}
+	return 0
 }
 
 // AcceptPush accepts a push. The answer is CampaignResult or Repeated.
@@ -3169,9 +3178,10 @@ const file_crier_actor_v1_actor_proto_rawDesc = "" +
 	"\x06vendor\x18\x02 \x01(\tR\x06vendor\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\tR\x05token\x12\x12\n" +
 	"\x04user\x18\x04 \x01(\tR\x04user\x12\x18\n" +
-	"\aremoved\x18\x05 \x03(\tR\aremoved\"E\n" +
+	"\aremoved\x18\x05 \x03(\tR\aremoved\"_\n" +
 	"\rStartCampaign\x124\n" +
-	"\bcampaign\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\bcampaign\"Y\n" +
+	"\bcampaign\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\bcampaign\x12\x18\n" +
+	"\asettled\x18\x02 \x01(\x04R\asettled\"Y\n" +
 	"\n" +
 	"AcceptPush\x12,\n" +
 	"\x04push\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\x04push\x12\x1d\n" +

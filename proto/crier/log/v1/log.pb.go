@@ -514,7 +514,9 @@ func (x *ChangeAccounts) GetId() *v1.CommandID {
 type StartCampaign struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The campaign.
-	Campaign      *v1.Campaign `protobuf:"bytes,1,opt,name=campaign,proto3" json:"campaign,omitempty"`
+	Campaign *v1.Campaign `protobuf:"bytes,1,opt,name=campaign,proto3" json:"campaign,omitempty"`
+	// Every campaign of the app up to this one is done: a partition that does not have them has lost them in a recovery, and does not wait for them.
+	Settled       uint64 `protobuf:"varint,2,opt,name=settled,proto3" json:"settled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -554,6 +556,13 @@ func (x *StartCampaign) GetCampaign() *v1.Campaign {
 		return x.Campaign
 	}
 	return nil
+}
+
+func (x *StartCampaign) GetSettled() uint64 {
+	if x != nil {
+		return x.Settled
+	}
+	return 0
 }
 
 // Acknowledge takes kept messages out of mailboxes.
@@ -2593,9 +2602,10 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\x0eChangeAccounts\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x120\n" +
 	"\achanges\x18\x02 \x03(\v2\x16.crier.types.v1.ChangeR\achanges\x12)\n" +
-	"\x02id\x18\x03 \x01(\v2\x19.crier.types.v1.CommandIDR\x02id\"E\n" +
+	"\x02id\x18\x03 \x01(\v2\x19.crier.types.v1.CommandIDR\x02id\"_\n" +
 	"\rStartCampaign\x124\n" +
-	"\bcampaign\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\bcampaign\"e\n" +
+	"\bcampaign\x18\x01 \x01(\v2\x18.crier.types.v1.CampaignR\bcampaign\x12\x18\n" +
+	"\asettled\x18\x02 \x01(\x04R\asettled\"e\n" +
 	"\vAcknowledge\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04seqs\x18\x02 \x03(\x04R\x04seqs\x12\x1a\n" +
