@@ -70,7 +70,7 @@ var localMessages = []any{
 	sessionsChanged{}, acknowledged{}, passivate{}, &deliver{}, endSessions{}, runCampaign{}, // between a partition and its children
 	commandDone{}, flushTick{}, recordTick{}, sweepTick{}, whoIsConnected{}, notified{}, // of a partition to itself
 	loginDone{}, sessionMissing{}, // of a user to itself
-	begin{}, reattached{}, ledAnew{}, appDisabled{}, closed{}, registerDevice{}, deviceRegistered{}, logout{}, // of a session to itself
+	begin{}, reattached{}, ledAnew{}, appDisabled{}, closed{}, registerDevice{}, logout{}, // of a session to itself
 }
 
 // random makes a value with every field filled at random, as the domain has them: times in milliseconds, lifetimes in seconds.

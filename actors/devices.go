@@ -11,36 +11,36 @@ import (
 // RegisterDevice registers a device for an account, as an operator does: no kick forbids it. Errors carry CodeBadParameter for what
 // the device is, CodeUnknownAccount, or CodeTimeout.
 func (s *Service) RegisterDevice(ctx context.Context, app *crier.App, user crier.UserID, d crier.Device) (crier.Device, error) {
-	return s.registerDevice(ctx, app, user, d, time.Time{})
-}
-
-// registerDevice registers a device for an account. A token that another account has leaves that one first: its
-// partition knows the owner. Each step can be repeated, so that a registration that broke off is mended by the next. A login tells when its UserSig was
-// made: a kick may come before the last step, and then the device is refused with CodeSigRevoked.
-func (s *Service) registerDevice(ctx context.Context, app *crier.App, user crier.UserID, d crier.Device, sigTime time.Time) (crier.Device, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	d, err := s.vendors.CheckDevice(app, d)
 	if err != nil {
 		return d, err
 	}
+	return d, s.register(ctx, app, user, d, time.Time{}, nil)
+}
+
+// register registers a device that was checked for an account, in place of others. A token that another account has leaves that one first: its
+// partition knows the owner. Each step can be repeated, so that a registration that broke off is mended by the next. A login tells when its UserSig was
+// made: a kick may come before the last step, and then the device is refused with CodeSigRevoked. The last step is all or nothing.
+func (s *Service) register(ctx context.Context, app *crier.App, user crier.UserID, d crier.Device, sigTime time.Time, others []crier.Device) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
 	former, err := s.claim(ctx, claimDevice{app.ID, d.Vendor, d.Token, user, nil})
 	if err != nil {
-		return d, err
+		return err
 	}
 	for _, other := range former {
 		if err := s.RemoveDevice(ctx, app.ID, other, d.Vendor, d.Token); err != nil && !errors.Is(err, crier.CodeUnknownAccount) {
-			return d, err
+			return err
 		}
 	}
 	if len(former) > 0 {
 		if _, err := s.claim(ctx, claimDevice{app.ID, d.Vendor, d.Token, user, former}); err != nil {
-			return d, err
+			return err
 		}
 	}
-	return d, s.ChangeAccounts(ctx, app.ID, []crier.Change{{
+	return s.ChangeAccounts(ctx, app.ID, append(removals(user, others), crier.Change{
 		Op: crier.OpRegisterDevice, User: user, Device: &d, MaxDevices: app.Limits.DevicesPerUser, SigTime: sigTime,
-	}})
+	}))
 }
 
 // claim asks the partition that a token belongs to for its former owners.
@@ -56,7 +56,19 @@ func (s *Service) claim(ctx context.Context, m claimDevice) (former []crier.User
 
 // RemoveDevice removes a device from an account; one that is not there is fine.
 func (s *Service) RemoveDevice(ctx context.Context, app crier.AppID, user crier.UserID, vendor crier.Vendor, token string) error {
-	return s.ChangeAccounts(ctx, app, []crier.Change{{Op: crier.OpRemoveDevice, User: user, Device: &crier.Device{Vendor: vendor, Token: token}}})
+	return s.removeDevices(ctx, app, user, []crier.Device{{Vendor: vendor, Token: token}})
+}
+
+// removeDevices removes devices from an account, all or nothing, whatever is there of them.
+func (s *Service) removeDevices(ctx context.Context, app crier.AppID, user crier.UserID, devices []crier.Device) error {
+	return s.ChangeAccounts(ctx, app, removals(user, devices))
+}
+
+func removals(user crier.UserID, devices []crier.Device) (changes []crier.Change) {
+	for _, d := range devices {
+		changes = append(changes, crier.Change{Op: crier.OpRemoveDevice, User: user, Device: &crier.Device{Vendor: d.Vendor, Token: d.Token}})
+	}
+	return changes
 }
 
 // Funnel returns what became of the accounts that a campaign matched; CodeUnknownTask where it is unknown or too old.

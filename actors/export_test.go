@@ -14,6 +14,7 @@ import (
 const (
 	ParkedMost = parkedMost
 	OnlineMost = onlineMost
+	TokensMost = tokensMost
 )
 
 // FanoutName is the actor that takes packets for sessions.

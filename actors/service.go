@@ -221,7 +221,10 @@ func (s *Service) Connect(ctx context.Context, login crier.Login, conn crier.Con
 	root := outboxOf(s.actors)
 	partition := crier.PartitionOf(login.App, login.User, s.dir.Partitions())
 	pid := root.Spawn(crossingProps(s.metrics, func() actor.Actor {
-		return &session{service: s, dir: s.dir, metrics: s.metrics, log: s.log, login: login, partition: partition, conn: conn}
+		return &session{
+			service: s, dir: s.dir, metrics: s.metrics, log: s.log, login: login, partition: partition, conn: conn,
+			device: &sessionDevice{service: s, login: login},
+		}
 	}).Configure(actor.WithDispatcher(sessions)))
 	answer, err := s.dir.Request(ctx, crier.KindUser, crier.UserIdentity(login.App, login.User), attachSession{login: login, session: pid})
 	if err != nil {

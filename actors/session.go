@@ -39,8 +39,7 @@ type session struct {
 	state     *moveSession      // what the client said last of foreground and background
 	forgotten *actor.PID        // a user actor that has lost the session, while none had let it in
 	ending    bool
-	device    *crier.Device      // that the client has registered
-	pending   *registration      // the last that was begun
+	device    *sessionDevice
 	cancel    context.CancelFunc // of an attempt to attach again
 }
 
@@ -68,16 +67,6 @@ type registerDevice struct {
 	done   func(error)
 }
 
-// deviceRegistered is a registration that is durable.
-type deviceRegistered struct{ device crier.Device }
-
-// registration is one that was begun; over is closed when it has come to its end.
-type registration struct {
-	vendor crier.Vendor
-	token  string
-	over   chan struct{}
-}
-
 // logout is the client's last word.
 type logout struct{}
 
@@ -102,10 +91,7 @@ func (s *session) Receive(ctx actor.Context) {
 	case moveSession:
 		s.onMove(ctx, m)
 	case registerDevice:
-		s.onRegisterDevice(ctx, m)
-	case deviceRegistered:
-		s.device = &m.device
-		s.keepBadge(ctx)
+		s.device.register(m)
 	case logout:
 		s.onLogout(ctx)
 	case closeSession:
@@ -204,58 +190,12 @@ func (s *session) sendAcks(ctx actor.Context) {
 func (s *session) onMove(ctx actor.Context, m moveSession) {
 	s.state = &m
 	s.toUser(ctx, m)
-	s.keepBadge(ctx)
-}
-
-// keepBadge keeps the unread count of an app in the background as the base of its device's badge. The app may have gone there
-// while its device was being registered.
-func (s *session) keepBadge(ctx actor.Context) {
-	if s.state == nil || !s.state.background || s.device == nil || s.device.BadgeBase == s.state.unread {
-		return
-	}
-	d := *s.device
-	d.BadgeBase = s.state.unread
-	s.onRegisterDevice(ctx, registerDevice{d, func(err error) {
-		if err != nil {
-			s.log.Debug("the base of a badge could not be stored", "err", err)
-		}
-	}})
-}
-
-// onRegisterDevice registers the device of the connection. A token that it gave before and is another now is removed.
-func (s *session) onRegisterDevice(ctx actor.Context, m registerDevice) {
-	app := s.service.App(s.login.App)
-	if app == nil {
-		m.done(crier.Errorf(crier.CodeUnknownApp, "there is no app %d", s.login.App))
-		return
-	}
-	m.device.Platform = s.login.Platform
-	old, self, root := s.device, ctx.Self(), ctx.ActorSystem().Root
-	pending := &registration{m.device.Vendor, m.device.Token, make(chan struct{})}
-	s.pending = pending
-	go func() { // ends within the time of two calls
-		defer close(pending.over)
-		d, err := s.service.registerDevice(context.Background(), app, s.login.User, m.device, s.login.SigTime)
-		if err == nil && old != nil && !old.Same(&d) {
-			err = s.service.RemoveDevice(context.Background(), app.ID, s.login.User, old.Vendor, old.Token)
-		}
-		if err == nil {
-			root.Send(self, deviceRegistered{d})
-		}
-		m.done(err)
-	}()
+	s.device.move(m.background, m.unread)
 }
 
 // onLogout ends the session for good: its device gets nothing any more, also where its registration is under way.
 func (s *session) onLogout(ctx actor.Context) {
-	if r := s.pending; r != nil {
-		go func() { // ends within the time of three calls
-			<-r.over
-			if err := s.service.RemoveDevice(context.Background(), s.login.App, s.login.User, r.vendor, r.token); err != nil {
-				s.log.Warn("the device of a logout could not be removed", "app", s.login.App, "err", err)
-			}
-		}()
-	}
+	s.device.leave()
 	s.onClosed(ctx)
 }
 
