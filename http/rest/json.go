@@ -24,6 +24,7 @@ type value struct {
 	text    string   // of a string; the JSON text of a number or boolean
 	list    []*value // of an array
 	members []member // of an object, in their order, without those that are null
+	nulls   []string // names of those
 }
 
 type member struct {
@@ -124,7 +125,9 @@ func (p *parser) member(v *value, depth int) error {
 		return err
 	case v.kind == '[':
 		v.list = append(v.list, m)
-	case m != nil:
+	case m == nil:
+		v.nulls = append(v.nulls, name)
+	default:
 		v.members = append(v.members, member{name, m})
 	}
 	return nil
@@ -206,12 +209,18 @@ func (v *value) scalars() ([]member, bool) {
 	return v.members, true
 }
 
-// stringMap returns the same as a map.
+// stringMap returns the same as a map, in which a null value is an empty one.
 func (v *value) stringMap() (map[string]string, bool) {
 	members, ok := v.scalars()
-	m := make(map[string]string, len(members))
+	if !ok {
+		return nil, false
+	}
+	m := make(map[string]string, len(members)+len(v.nulls))
 	for _, f := range members {
 		m[f.name] = f.value.text
 	}
-	return m, ok
+	for _, name := range v.nulls {
+		m[name] = ""
+	}
+	return m, true
 }

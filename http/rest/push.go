@@ -103,7 +103,8 @@ func readSender(c *call, req *crier.PushRequest) (err error) {
 }
 
 // readCondition reads Condition. It is strict, but for the forms that mean
-// nothing else: a wrong audience is worse than a refused push.
+// nothing else: a wrong audience is worse than a refused push. So a list that is null is absent,
+// but an attribute whose value is null has none: absent, it would widen the audience.
 func readCondition(c *call, req *crier.PushRequest) error {
 	v := c.body.get("Condition")
 	if v == nil || v.is('[') && len(v.list) == 0 {
@@ -141,7 +142,7 @@ func readCondition(c *call, req *crier.PushRequest) error {
 
 // tags returns an array of strings; an empty object counts as an empty array.
 func (v *value) tags() ([]string, bool) {
-	if v.is('{') && len(v.members) == 0 {
+	if v.is('{') && len(v.members)+len(v.nulls) == 0 {
 		return nil, true
 	}
 	if !v.is('[') {

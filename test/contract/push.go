@@ -125,7 +125,7 @@ func conditions(t *testing.T, s *suite) {
 		p.each(t, a, crier.CodeTagTooLong, of, `[`+text(51)+`]`, `["`+strings.Repeat("é", 25)+`x"]`)
 		p.each(t, a, crier.CodeTagEmpty, of, `[""]`)
 		p.each(t, a, crier.CodeTagBadValue, of, `["a\u0000"]`)
-		p.each(t, a, crier.CodeBadCondition, of, `"x"`, `5`, `true`, `{"x":"y"}`, `{"x":1}`, `[5]`, `[null]`, `[["x"]]`, `[{}]`)
+		p.each(t, a, crier.CodeBadCondition, of, `"x"`, `5`, `true`, `{"x":"y"}`, `{"x":1}`, `{"x":null}`, `[5]`, `[null]`, `[["x"]]`, `[{}]`)
 		p.each(t, a, crier.CodeMixedCondition, `,"Condition":{"AttrsOr":{"sex":"m"},"`+field+`":%s}`, `["x"]`)
 	}
 	p.each(t, a, crier.CodeMixedCondition, `,"Condition":%s`, `{"TagsOr":["x"],"AttrsOr":{"sex":"m"}}`, `{"TagsNot":["x"],"AttrsAnd":{"sex":"m"}}`)
@@ -133,9 +133,9 @@ func conditions(t *testing.T, s *suite) {
 	for _, field := range []string{"AttrsOr", "AttrsAnd"} {
 		of := `,"Condition":{"` + field + `":%s}`
 		p.each(t, a, 0, of, `{"sex":`+text(50)+`}`, `{"sex":true}`)
-		p.each(t, a, crier.CodeBadAttr, of, `{"sex":""}`, `{"sex":`+text(51)+`}`, `{"nosuch":"x"}`, `{"":"x"}`, `{"sex":"a\u0000"}`)
+		p.each(t, a, crier.CodeBadAttr, of, `{"sex":""}`, `{"sex":`+text(51)+`}`, `{"nosuch":"x"}`, `{"":"x"}`, `{"sex":"a\u0000"}`, `{"sex":null}`, `{"sex":"m","city":null}`, `{"nosuch":null}`)
 		p.each(t, a, crier.CodeBadCondition, of, `"sex"`, `5`, `true`, `["sex"]`, `{"sex":["m"]}`, `{"sex":{"x":"m"}}`)
-		p.each(t, a, crier.CodeMixedCondition, `,"Condition":{"TagsAnd":["x"],"`+field+`":%s}`, `{"sex":"m"}`)
+		p.each(t, a, crier.CodeMixedCondition, `,"Condition":{"TagsAnd":["x"],"`+field+`":%s}`, `{"sex":"m"}`, `{"sex":null}`)
 	}
 	p.each(t, a, crier.CodeBadCondition, `,"Condition":%s`, `"x"`, `5`, `true`, `["x"]`, `{"Foo":1}`, `{"nosuch":["x"]}`, `{"tagsor":["x"]}`, `{"TagsOr":["x"],"Extra":1}`)
 }

@@ -87,7 +87,7 @@ func conditionFields() (all []field) {
 	}
 	for _, name := range []string{"AttrsOr", "AttrsAnd"} {
 		add(name, `{"`+name+`":%s}`, map[string]crier.Code{"n": 0, "sifblo": crier.CodeBadCondition})
-		add(name+".sex", `{"`+name+`":{"sex":%s}}`, map[string]crier.Code{"nsifb": 0, "lo": crier.CodeBadCondition})
+		add(name+".sex", `{"`+name+`":{"sex":%s}}`, map[string]crier.Code{"sifb": 0, "n": crier.CodeBadAttr, "lo": crier.CodeBadCondition})
 	}
 	add("Unknown", `{"Unknown":%s}`, map[string]crier.Code{"n": 0, "sifblo": crier.CodeBadCondition})
 	return all
