@@ -140,6 +140,36 @@ func (v *value) json() []byte {
 	return raw
 }
 
+// normalJSON returns the value as JSON made anew of its parts, which may have been changed. Fields that are null are left out.
+func (v *value) normalJSON() []byte { return v.appendTo(nil) }
+
+func (v *value) appendTo(b []byte) []byte {
+	switch {
+	case v == nil:
+		return append(b, "null"...)
+	case v.kind == '[':
+		b = append(b, '[')
+		for i, e := range v.list {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = e.appendTo(b)
+		}
+		return append(b, ']')
+	case v.kind == '{':
+		b = append(b, '{')
+		for i, m := range v.members {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b, _ = jsontext.AppendQuote(b, m.name) // it was read as JSON
+			b = m.value.appendTo(append(b, ':'))
+		}
+		return append(b, '}')
+	}
+	return append(b, v.raw...)
+}
+
 // get returns the first field that is there under one of the names.
 func (v *value) get(names ...string) *value {
 	for _, name := range names {
@@ -167,6 +197,12 @@ func (v *value) integer() (int64, bool) {
 		return 0, false
 	}
 	return int64(f), true
+}
+
+// setInteger makes it a number in its plain form.
+func (v *value) setInteger(n int64) {
+	v.text = strconv.FormatInt(n, 10)
+	v.raw = []byte(v.text)
 }
 
 // stringList returns an array of strings; ok is false for anything else. The

@@ -65,7 +65,11 @@ func readElements(c *call, req *crier.PushRequest) error {
 			return crier.Errorf(crier.CodeBadElement, "MsgBody[%d] is not an object with a string MsgType", i)
 		}
 		var content []byte
-		if m := e.get("MsgContent"); m != nil {
+		switch m := e.get("MsgContent"); {
+		case m == nil:
+		case m.is('[') && len(m.list) == 0:
+			content = []byte("{}")
+		default:
 			content = m.json()
 		}
 		req.Message.Elements = append(req.Message.Elements, crier.Element{Type: crier.ElementType(e.get("MsgType").text), Content: content})
@@ -149,81 +153,6 @@ func (v *value) tags() ([]string, bool) {
 		return nil, false
 	}
 	return v.stringList()
-}
-
-// offlineFields are the known fields of OfflinePushInfo and the JSON kind of each;
-// '{' has fields of its own below, "" holds any.
-var offlineFields = map[string]map[string]byte{
-	"": {
-		"PushFlag": '0', "Title": '"', "Desc": '"', "Ext": '"', "MultiLanguageContent": '[', "BadgeAddNum": '0', "BadgeSetNum": '0',
-		"PushTemplateId": '"', "PushTemplateParam": '{', "AndroidInfo": '{', "ApnsInfo": '{', "HarmonyInfo": '{',
-	},
-	"AndroidInfo": {
-		"Sound": '"', "PushStyle": '0', "XiaoMiChannelID": '"', "OPPOChannelID": '"', "OPPOCategory": '"', "OPPONotifyLevel": '0',
-		"OPPOPrivateMsgTemplateId": '"', "OPPOPrivateTitleParameters": '{', "OPPOPrivateContentParameters": '{', "VIVOClassification": '0',
-		"VIVOCategory": '"', "HuaWeiChannelID": '"', "HuaWeiImportance": '"', "HuaWeiCategory": '"', "HuaWeiImage": '"', "HonorImage": '"',
-		"HonorImportance": '"', "GoogleImage": '"', "GooglePriority": '"', "GoogleChannelID": '"', "MeiZuNoticeMsgType": '0', "ExtAsHuaweiIntentParam": '0',
-	},
-	"ApnsInfo": {
-		"BadgeMode": '0', "Title": '"', "SubTitle": '"', "Image": '"', "MutableContent": '0', "Sound": '"', "InterruptionLevel": '"',
-		"ContentAvailable": '0', "IsVoipPush": '0', "LiveActivity": '{',
-	},
-	"HarmonyInfo": {"Title": '"', "Category": '"', "Image": '"', "Sound": '"', "SoundDuration": '0'},
-}
-
-var kindNames = map[byte]string{'0': "an integer", '"': "a string", '[': "an array", '{': "an object"}
-
-// readOffline reads OfflinePushInfo. Vendors' own fields are checked for their
-// kind and kept as they are.
-func readOffline(c *call, req *crier.PushRequest) error {
-	v := c.body.get("OfflinePushInfo")
-	if v == nil || v.is('[') && len(v.list) == 0 {
-		return nil
-	}
-	if !v.is('{') {
-		return crier.Errorf(crier.CodeBadOfflinePush, "OfflinePushInfo is not an object")
-	}
-	if err := checkOffline(v, ""); err != nil {
-		return err
-	}
-	flag, _ := v.get("PushFlag").integer()
-	if flag != 0 && flag != 1 {
-		return crier.Errorf(crier.CodeBadOfflinePush, "OfflinePushInfo.PushFlag is not 0 or 1")
-	}
-	text := func(name string) string {
-		if f := v.get(name); f != nil {
-			return f.text
-		}
-		return ""
-	}
-	req.Message.Offline = crier.OfflinePush{
-		NoVendor: flag == 1, Title: text("Title"), Desc: text("Desc"), Ext: text("Ext"), Raw: v.json(),
-	}
-	_, err := req.Message.Offline.ApnsOptions() // the ranges of its numbers and words
-	return err
-}
-
-func checkOffline(v *value, part string) error {
-	for field, kind := range offlineFields[part] {
-		f := v.get(field)
-		if f == nil {
-			continue
-		}
-		name := field
-		if part != "" {
-			name = part + "." + field
-		}
-		_, whole := f.integer()
-		if f.kind != kind || kind == '0' && !whole {
-			return crier.Errorf(crier.CodeBadOfflinePush, "OfflinePushInfo.%s is not %s", name, kindNames[kind])
-		}
-		if _, nested := offlineFields[field]; nested && part == "" {
-			if err := checkOffline(f, field); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // imGetPushReport tells how far pushes are.

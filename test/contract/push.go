@@ -81,7 +81,7 @@ func elements(t *testing.T, s *suite) {
 	of(0,
 		custom, `{"MsgType":"TIMLocationElem","MsgContent":{"Desc":"x","Latitude":1.5,"Longitude":-2}}`,
 		`{"MsgType":"TIMFaceElem","MsgContent":{"Index":1,"Data":"x"}}`, `{"MsgType":"TIMSoundElem","MsgContent":{"any":[1]}}`,
-		`{"MsgType":"TIMImageElem","MsgContent":{}}`, `{"MsgType":"TIMFileElem","MsgContent":{}}`, `{"MsgType":"TIMVideoFileElem","MsgContent":{}}`,
+		`{"MsgType":"TIMImageElem","MsgContent":{}}`, `{"MsgType":"TIMImageElem","MsgContent":[]}`, `{"MsgType":"TIMFileElem","MsgContent":{}}`, `{"MsgType":"TIMVideoFileElem","MsgContent":{}}`,
 		hello[1:len(hello)-1]+","+custom, `{"MsgType":"TIMCustomElem","MsgContent":{"Data":null}}`,
 		`{"MsgType":"TIMTextElem","MsgContent":{"Text":""}}`, `{"MsgType":"TIMImageElem","MsgContent":{"x":[1]}}`,
 		`{"MsgType":"TIMSoundElem","MsgContent":{}},{"MsgType":"TIMImageElem","MsgContent":{"x":[1]}},{"MsgType":"TIMFileElem","MsgContent":{}},{"MsgType":"TIMVideoFileElem","MsgContent":{}}`)
@@ -92,7 +92,7 @@ func elements(t *testing.T, s *suite) {
 		`{"MsgType":"TIMLocationElem","MsgContent":{"Latitude":"1"}}`, `{"MsgType":"TIMLocationElem","MsgContent":{"Longitude":true}}`, `{"MsgType":"TIMLocationElem","MsgContent":{"Desc":1}}`,
 		`{"MsgType":"TIMFaceElem","MsgContent":{"Index":"1"}}`, `{"MsgType":"TIMFaceElem","MsgContent":{"Data":1}}`,
 		`{"MsgType":"TIMCustomElem","MsgContent":{"Data":{}}}`, `{"MsgType":"TIMCustomElem","MsgContent":{"Desc":1}}`, `{"MsgType":"TIMCustomElem","MsgContent":{"Ext":1}}`,
-		`{"MsgType":"TIMCustomElem","MsgContent":{"Sound":1}}`, custom+","+custom, `{"MsgType":"TIMImageElem","MsgContent":[]}`)
+		`{"MsgType":"TIMCustomElem","MsgContent":{"Sound":1}}`, custom+","+custom, `{"MsgType":"TIMImageElem","MsgContent":["x"]}`, `{"MsgType":"TIMTextElem","MsgContent":[]}`)
 	try(0, `,"MsgBody":`+custom)
 	try(crier.CodeNoMsgBody, ``, `,"MsgBody":null`, `,"MsgBody":[]`)
 	try(crier.CodeMsgBodyNotArray, `,"MsgBody":5`, `,"MsgBody":"x"`, `,"MsgBody":true`, `,"MsgBody":{}`, `,"MsgBody":{"Text":"x"}`)
@@ -149,11 +149,14 @@ func offline(t *testing.T, s *suite) {
 		`{"AndroidInfo":{"Sound":"s","OPPONotifyLevel":2,"unknown":[1]},"ApnsInfo":{"BadgeMode":1,"Title":"t","MutableContent":1},"HarmonyInfo":{"Sound":"x"}}`)
 	p.each(t, a, 0, `,"OfflinePushInfo":%s`, `{"BadgeAddNum":99}`, `{"BadgeSetNum":0}`, `{"BadgeSetNum":999}`,
 		`{"MultiLanguageContent":[]}`, `{"MultiLanguageContent":[{"Language":"zh","Title":"t","Desc":"d"}]}`, `{"ApnsInfo":{"BadgeMode":0,"InterruptionLevel":"critical"}}`, `{"ApnsInfo":{"BadgeMode":1,"InterruptionLevel":"time-sensitive"}}`)
+	p.each(t, a, 0, `,"OfflinePushInfo":%s`, `{"ApnsInfo":[]}`, `{"AndroidInfo":[],"HarmonyInfo":[],"PushTemplateParam":[]}`, `{"ApnsInfo":{"LiveActivity":[]}}`,
+		`{"AndroidInfo":{"OPPOPrivateTitleParameters":[],"OPPOPrivateContentParameters":[]}}`, `{"BadgeAddNum":1.0,"BadgeSetNum":5e0,"ApnsInfo":{"BadgeMode":1.0,"MutableContent":1e0}}`,
+		`{"MultiLanguageContent":{"Language":"zh","Title":"t","Desc":"d"}}`)
 	p.each(t, a, crier.CodeBadOfflinePush, `,"OfflinePushInfo":%s`, `{"BadgeAddNum":100}`, `{"BadgeAddNum":-1}`, `{"BadgeSetNum":1000}`, `{"BadgeSetNum":-1}`,
 		`{"ApnsInfo":{"BadgeMode":2}}`, `{"ApnsInfo":{"InterruptionLevel":"loud"}}`)
 	p.each(t, a, crier.CodeBadOfflinePush, `,"OfflinePushInfo":%s`, `5`, `"x"`, `true`, `["x"]`, `[1]`, `{"PushFlag":2}`, `{"PushFlag":-1}`, `{"PushFlag":"1"}`, `{"PushFlag":0.5}`,
 		`{"Title":5}`, `{"Desc":["x"]}`, `{"Desc":[]}`, `{"Ext":{}}`, `{"AndroidInfo":"x"}`, `{"AndroidInfo":{"Sound":1}}`, `{"AndroidInfo":{"OPPONotifyLevel":"2"}}`,
-		`{"ApnsInfo":[]}`, `{"ApnsInfo":{"BadgeMode":"1"}}`, `{"HarmonyInfo":{"SoundDuration":1.5}}`)
+		`{"ApnsInfo":["x"]}`, `{"AndroidInfo":[{}]}`, `{"MultiLanguageContent":["zh"]}`, `{"MultiLanguageContent":[{"Title":5}]}`, `{"MultiLanguageContent":{"Language":["zh"]}}`, `{"ApnsInfo":{"BadgeMode":"1"}}`, `{"HarmonyInfo":{"SoundDuration":1.5}}`)
 }
 
 // done waits until the push is done, and returns its report.

@@ -125,15 +125,19 @@ func offlineFields() (all []field) {
 			}
 		}
 	}
-	// 5 is no flag and no mode, "x" no level, and an empty list no text in a language: these have their good values in the cases of pushes.
+	// 5 is no flag and no mode, "x" no level: these have their good values in the cases of pushes.
 	for path, value := range map[string]string{
-		"PushFlag": `{"PushFlag":%s}`, "MultiLanguageContent": `{"MultiLanguageContent":%s}`,
+		"PushFlag":           `{"PushFlag":%s}`,
 		"ApnsInfo.BadgeMode": `{"ApnsInfo":{"BadgeMode":%s}}`, "ApnsInfo.InterruptionLevel": `{"ApnsInfo":{"InterruptionLevel":%s}}`,
 	} {
 		all = append(all, field{
 			"im_push", "OfflinePushInfo." + path, strings.Replace(pushWith("OfflinePushInfo"), "%s", value, 1), map[string]crier.Code{"n": 0, "sifblo": wrong},
 		})
 	}
+	// An object stands for a list of one.
+	all = append(all, field{
+		"im_push", "OfflinePushInfo.MultiLanguageContent", strings.Replace(pushWith("OfflinePushInfo"), "%s", `{"MultiLanguageContent":%s}`, 1), map[string]crier.Code{"no": 0, "sifbl": wrong},
+	})
 	return all
 }
 
