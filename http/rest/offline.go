@@ -35,10 +35,12 @@ var kindNames = map[byte]string{'0': "an integer", '"': "a string", '[': "an arr
 // the one form that what reads them later knows.
 func readOffline(c *call, req *crier.PushRequest) error {
 	v := c.body.get("OfflinePushInfo")
-	if v == nil || v.is('[') && len(v.list) == 0 {
+	switch {
+	case v == nil:
 		return nil
-	}
-	if !v.is('{') {
+	case v.is('[') && len(v.list) == 0:
+		v = &value{kind: '{'}
+	case !v.is('{'):
 		return crier.Errorf(crier.CodeBadOfflinePush, "OfflinePushInfo is not an object")
 	}
 	if err := normalOffline(v); err != nil {

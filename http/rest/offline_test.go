@@ -45,6 +45,7 @@ func TestOfflinePushInfoIsKeptInOneForm(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string]string{
 		`{}`: `{}`,
+		`[]`: `{}`,
 		`{"ApnsInfo":[],"AndroidInfo":[ ],"HarmonyInfo":[],"PushTemplateParam":[]}`:    `{"ApnsInfo":{},"AndroidInfo":{},"HarmonyInfo":{},"PushTemplateParam":{}}`,
 		`{"ApnsInfo":{"LiveActivity":[]}}`:                                             `{"ApnsInfo":{"LiveActivity":{}}}`,
 		`{"AndroidInfo":{"OPPOPrivateTitleParameters":[],"Sound":null}}`:               `{"AndroidInfo":{"OPPOPrivateTitleParameters":{}}}`,
@@ -75,5 +76,16 @@ func TestAnEmptyListIsAnEmptyContent(t *testing.T) {
 	m := pushed(t, `,"MsgBody":{"MsgType":"TIMImageElem","MsgContent":[ ]}`)
 	if got := string(m.Elements[0].Content); got != "{}" {
 		t.Errorf("%s", got)
+	}
+}
+
+// An OfflinePushInfo without fields is there, so that Ext and Sound don't come from the element.
+func TestAnEmptyOfflinePushInfoIsNotAbsent(t *testing.T) {
+	t.Parallel()
+	for offline, ext := range map[string]string{``: "e", `,"OfflinePushInfo":null`: "e", `,"OfflinePushInfo":{}`: "", `,"OfflinePushInfo":[]`: ""} {
+		m := pushed(t, `,"MsgBody":{"MsgType":"TIMCustomElem","MsgContent":{"Desc":"d","Ext":"e","Sound":"s"}}`+offline)
+		if n := m.Notification(crier.English); n.Ext != ext {
+			t.Errorf("%q: %+v", offline, n)
+		}
 	}
 }
