@@ -1,9 +1,6 @@
 package crier
 
-import (
-	"encoding/json"
-	"strings"
-)
+import "strings"
 
 // ApnsOptions is what OfflinePushInfo says for Apple devices: its ApnsInfo, and
 // the fields beside it that matter there. The zero value says nothing.
@@ -28,36 +25,25 @@ type LocalText struct {
 	Desc     string // "": the one of OfflinePushInfo, or the elements' text
 }
 
-// apnsInfo is the wire form of what ApnsOptions reads.
-type apnsInfo struct {
-	BadgeAddNum          int
-	BadgeSetNum          *int
-	MultiLanguageContent []LocalText
-	ApnsInfo             struct {
-		BadgeMode                        *int
-		Title, SubTitle, Image, Sound    string
-		InterruptionLevel                string
-		MutableContent, ContentAvailable int
-	}
-}
-
 // ApnsOptions reads what the whole object says for Apple devices. The error
 // carries CodeBadOfflinePush and names the field; the options are usable all the same: a
 // field that breaks a rule is as if it were absent.
 func (o *OfflinePush) ApnsOptions() (ApnsOptions, error) {
-	var wire apnsInfo
-	var bad error
-	if len(o.Raw) > 0 {
-		if err := json.Unmarshal(o.Raw, &wire); err != nil { // fields of another type are skipped, the rest is read
-			bad = Errorf(CodeBadOfflinePush, "OfflinePushInfo: a field for Apple devices has another type than documented")
-		}
-	}
-	info := wire.ApnsInfo
+	whole := readObject("OfflinePushInfo", o.Raw)
+	info := whole.object("ApnsInfo")
 	a := ApnsOptions{
-		Title: info.Title, SubTitle: info.SubTitle, Image: info.Image, Sound: info.Sound,
-		InterruptionLevel: info.InterruptionLevel, MutableContent: info.MutableContent == 1, ContentAvailable: info.ContentAvailable == 1,
-		BadgeMode: info.BadgeMode, BadgeAddNum: wire.BadgeAddNum, BadgeSetNum: wire.BadgeSetNum, Languages: wire.MultiLanguageContent,
+		Title: info.text("Title"), SubTitle: info.text("SubTitle"), Image: info.text("Image"), Sound: info.text("Sound"),
+		InterruptionLevel: info.text("InterruptionLevel"), BadgeMode: info.integer("BadgeMode"), BadgeSetNum: whole.integer("BadgeSetNum"),
 	}
+	isOne := func(n *int) bool { return n != nil && *n == 1 }
+	a.MutableContent, a.ContentAvailable = isOne(info.integer("MutableContent")), isOne(info.integer("ContentAvailable"))
+	if n := whole.integer("BadgeAddNum"); n != nil {
+		a.BadgeAddNum = *n
+	}
+	for _, l := range whole.list("MultiLanguageContent") {
+		a.Languages = append(a.Languages, LocalText{Language: l.text("Language"), Title: l.text("Title"), Desc: l.text("Desc")})
+	}
+	bad := *whole.bad
 	if err := a.drop(); err != nil && bad == nil {
 		bad = err
 	}

@@ -39,14 +39,33 @@ func TestBadApnsOptionsAreNamedAndSkipped(t *testing.T) {
 		"BadgeAddNum":       `{"BadgeAddNum":100,"ApnsInfo":{"Sound":"a"}}`,
 		"BadgeSetNum":       `{"BadgeSetNum":-1,"ApnsInfo":{"Sound":"a"}}`,
 		"another type":      `{"BadgeSetNum":"7","ApnsInfo":{"Title":1,"Sound":"a"}}`,
+		"ApnsInfo.Title":    `{"ApnsInfo":{"Title":1,"Sound":"a"}}`,
+		"LanguageContent":   `{"MultiLanguageContent":[5,{"Desc":1}],"ApnsInfo":{"Sound":"a"}}`,
 	} {
 		a, err := options(raw)
 		if !errors.Is(err, crier.CodeBadOfflinePush) || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
 		}
-		if a.Sound != "a" || a.InterruptionLevel != "" || a.BadgeMode != nil || a.BadgeAddNum != 0 || a.BadgeSetNum != nil && *a.BadgeSetNum != 0 {
+		if a.Sound != "a" || a.InterruptionLevel != "" || a.BadgeMode != nil || a.BadgeAddNum != 0 || a.BadgeSetNum != nil {
 			t.Errorf("%s: %+v", field, a)
 		}
+	}
+}
+
+// Names in another case are unknown fields, which are ignored.
+func TestNamesMatchExactly(t *testing.T) {
+	t.Parallel()
+	a, err := options(`{"badgeaddnum":"x","BadgeAddNum":3,"BADGESETNUM":7,"multiLanguageContent":5,"MultiLanguageContent":[{"Language":"zh","Desc":"d","desc":"no"}],
+		"ApnsInfo":{"BadgeMode":1,"badgemode":7,"Title":"t","title":"no"},"apnsInfo":{"Sound":"no"}}`)
+	if err != nil || a.BadgeAddNum != 3 || a.BadgeSetNum != nil || *a.BadgeMode != 1 || a.Title != "t" || a.Sound != "" || a.Languages[0].Desc != "d" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	m := crier.Message{Elements: []crier.Element{
+		{Type: crier.TextElement, Content: json.RawMessage(`{"Text":"x","text":"no","TEXT":5}`)},
+		{Type: crier.CustomElement, Content: json.RawMessage(`{"Desc":"y","desc":"no","ext":"no","SOUND":"no"}`)},
+	}}
+	if n := m.Notification(crier.English); n != (crier.Notification{Text: "xy"}) {
+		t.Errorf("%+v", n)
 	}
 }
 

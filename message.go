@@ -139,15 +139,14 @@ func (m *Message) Notification(lang Language) Notification {
 	n := Notification{Title: m.Offline.Title, Text: m.Offline.Desc, Ext: m.Offline.Ext}
 	var text strings.Builder
 	for _, e := range m.Elements {
-		var c struct{ Text, Desc, Ext, Sound string }
-		_ = json.Unmarshal(e.Content, &c) // checked when it was accepted; a media element may differ
-		switch e.Type {
+		switch e.Type { // the content was checked when it was accepted
 		case TextElement:
-			text.WriteString(c.Text)
+			text.WriteString(readObject("MsgContent", e.Content).text("Text"))
 		case CustomElement:
-			text.WriteString(c.Desc)
+			c := readObject("MsgContent", e.Content)
+			text.WriteString(c.text("Desc"))
 			if m.Offline.Raw == nil {
-				n.Ext, n.Sound = c.Ext, c.Sound
+				n.Ext, n.Sound = c.text("Ext"), c.text("Sound")
 			}
 		default:
 			text.WriteString(mediaTexts[e.Type][lang])

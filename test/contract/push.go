@@ -151,7 +151,7 @@ func offline(t *testing.T, s *suite) {
 		`{"MultiLanguageContent":[]}`, `{"MultiLanguageContent":[{"Language":"zh","Title":"t","Desc":"d"}]}`, `{"ApnsInfo":{"BadgeMode":0,"InterruptionLevel":"critical"}}`, `{"ApnsInfo":{"BadgeMode":1,"InterruptionLevel":"time-sensitive"}}`)
 	p.each(t, a, 0, `,"OfflinePushInfo":%s`, `{"ApnsInfo":[]}`, `{"AndroidInfo":[],"HarmonyInfo":[],"PushTemplateParam":[]}`, `{"ApnsInfo":{"LiveActivity":[]}}`,
 		`{"AndroidInfo":{"OPPOPrivateTitleParameters":[],"OPPOPrivateContentParameters":[]}}`, `{"BadgeAddNum":1.0,"BadgeSetNum":5e0,"ApnsInfo":{"BadgeMode":1.0,"MutableContent":1e0}}`,
-		`{"MultiLanguageContent":{"Language":"zh","Title":"t","Desc":"d"}}`)
+		`{"MultiLanguageContent":{"Language":"zh","Title":"t","Desc":"d"}}`, `{"badgemode":7,"BADGEADDNUM":"x","apnsinfo":5,"ApnsInfo":{"badgemode":7,"BadgeMode":1}}`)
 	p.each(t, a, crier.CodeBadOfflinePush, `,"OfflinePushInfo":%s`, `{"BadgeAddNum":100}`, `{"BadgeAddNum":-1}`, `{"BadgeSetNum":1000}`, `{"BadgeSetNum":-1}`,
 		`{"ApnsInfo":{"BadgeMode":2}}`, `{"ApnsInfo":{"InterruptionLevel":"loud"}}`)
 	p.each(t, a, crier.CodeBadOfflinePush, `,"OfflinePushInfo":%s`, `5`, `"x"`, `true`, `["x"]`, `[1]`, `{"PushFlag":2}`, `{"PushFlag":-1}`, `{"PushFlag":"1"}`, `{"PushFlag":0.5}`,

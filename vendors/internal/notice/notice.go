@@ -6,11 +6,13 @@ package notice
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/crier-im/crier"
 )
@@ -50,12 +52,12 @@ type offline struct {
 type words struct{ Language, Title, Desc string }
 
 // Of composes the notice of a push. Parts of OfflinePushInfo that can't be read count as absent: the REST API has
-// checked the kinds of the fields that it knows.
+// checked the kinds of the fields that it knows. Names match exactly, as encoding/json would not have it.
 func Of(p *crier.DevicePush) Notice {
 	n := Notice{Notification: p.Message.Notification(p.Language)}
 	var o struct {
-		MultiLanguageContent json.RawMessage
-		AndroidInfo          json.RawMessage
+		MultiLanguageContent jsontext.Value
+		AndroidInfo          jsontext.Value
 	}
 	if len(p.Message.Offline.Raw) == 0 || json.Unmarshal(p.Message.Offline.Raw, &o) != nil {
 		return n

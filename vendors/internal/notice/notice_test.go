@@ -47,6 +47,10 @@ func TestVendorFields(t *testing.T) {
 	if n.Google != (Google{"i", "Normal", "c", "s"}) || !n.Google.Normal() || n.Sound != "s" || n.Text != "text" {
 		t.Errorf("%+v", n)
 	}
+	n = Of(push("en", `{"AndroidInfo":{"Sound":"s","sound":"no","googleimage":"no"},"androidinfo":5,"MultiLanguageContent":[null,{"Language":"en","Desc":"d","desc":"no"}],"multilanguagecontent":5}`))
+	if n.Google != (Google{Sound: "s"}) || n.Text != "d" { // names in another case are unknown
+		t.Errorf("%+v", n)
+	}
 	if n := Of(push("en", `[]`)); n.Title != "title" || n.Google != (Google{}) {
 		t.Errorf("%+v", n)
 	}
