@@ -11,6 +11,7 @@ import (
 	"net"
 	nethttp "net/http"
 	"net/http/pprof"
+	"net/url"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -87,10 +88,12 @@ func (s *Server) engine(cfg Config) (*gin.Engine, error) {
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
 	e.HandleMethodNotAllowed = true
+	// A %2F within a name must not part it, so routes match the path as it was sent. unescapePath does the rest: gin would take + for a space.
+	e.UseRawPath, e.UnescapePathValues = true, false
 	if err := e.SetTrustedProxies(cfg.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("trusted proxies: %w", err)
 	}
-	e.Use(s.recovery)
+	e.Use(s.recovery, unescapePath)
 	e.GET("/healthz", s.healthz)
 	e.GET("/readyz", s.readyz(cfg.Ready))
 	if cfg.AdminListen == "" {
@@ -257,6 +260,18 @@ func (s *Server) recovery(c *gin.Context) {
 		}
 	}()
 	c.Next()
+}
+
+// unescapePath unescapes the values of a path that was matched as it was sent: URL.RawPath is set where that makes a difference.
+func unescapePath(c *gin.Context) {
+	if c.Request.URL.RawPath == "" {
+		return
+	}
+	for i, p := range c.Params {
+		if v, err := url.PathUnescape(p.Value); err == nil { // the server has refused what can't be unescaped
+			c.Params[i].Value = v
+		}
+	}
 }
 
 func metrics(g prometheus.Gatherer) nethttp.Handler {

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	nethttp "net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,6 +73,24 @@ func get(t *testing.T, url string) (status int, body string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(text)
+}
+
+func TestPathValuesAreUnescapedOnce(t *testing.T) {
+	t.Parallel()
+	s := start(t, config(), func(r gin.IRouter) {
+		r.GET("/users/:user/devices", func(c *gin.Context) { c.String(nethttp.StatusOK, "%s", c.Param("user")) })
+	})
+	for _, name := range []string{"a", "a/b", "/", "a+b", "a+b/c", "a b", "a b/c", "100%", "a%2Fb", "a%2Fb/c", "名/字", "a?b#c/d", "a&b=c", "..", "a!"} {
+		if status, body := get(t, s.URL()+"/users/"+url.PathEscape(name)+"/devices"); status != nethttp.StatusOK || body != name {
+			t.Errorf("%q: %d %q", name, status, body)
+		}
+	}
+	if status, body := get(t, s.URL()+"/users/a%21/devices"); status != nethttp.StatusOK || body != "a!" { // escaped without need
+		t.Errorf("%d %q", status, body)
+	}
+	if status, _ := get(t, s.URL()+"/users/a/b/devices"); status != nethttp.StatusNotFound {
+		t.Errorf("a name that is not escaped: %d", status)
+	}
 }
 
 func TestHealthAndReadiness(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"testing"
 	"time"
 
@@ -28,8 +29,8 @@ func (a *tenant) webPush(t *testing.T) {
 		base64url.EncodeToString(key.PublicKey().Bytes()), base64url.EncodeToString(key.Bytes())))
 }
 
-// browser registers a browser of an account, at a push service that nobody finds.
-func (a *tenant) browser(t *testing.T, user, name string) {
+// browser registers a browser of an account, at a push service that nobody finds, and returns its token.
+func (a *tenant) browser(t *testing.T, user, name string) string {
 	t.Helper()
 	key, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
@@ -46,10 +47,37 @@ func (a *tenant) browser(t *testing.T, user, name string) {
 		t.Fatal(err)
 	}
 	a.operate(t, http.MethodPost, a.devices(user), string(body))
+	return string(token)
 }
 
 func (a *tenant) devices(user string) string {
-	return "/v1/apps/" + a.id.String() + "/users/" + user + "/devices"
+	return "/v1/apps/" + a.id.String() + "/users/" + url.PathEscape(user) + "/devices"
+}
+
+// escapedNames: the operator's API reaches accounts whose names a path must escape.
+func escapedNames(t *testing.T, a *tenant) {
+	a.webPush(t)
+	names := []string{"a/b", "a+b/c", "a b", "100%", "名/字"}
+	a.accounts(t, names...)
+	p := new(pusher)
+	task, _ := a.ok(t, push, p.body(`,"MsgLifeTime":60`))["TaskId"].(string)
+	a.done(t, task)
+	for _, name := range names {
+		count := func(want int) {
+			t.Helper()
+			all, _ := a.operate(t, http.MethodGet, a.devices(name), "")["devices"].([]any)
+			if len(all) != want {
+				t.Errorf("%s has %d devices, want %d", name, len(all), want)
+			}
+		}
+		token := a.browser(t, name, "b")
+		count(1)
+		a.operate(t, http.MethodDelete, a.devices(name)+"?vendor=webpush&token="+url.QueryEscape(token), "")
+		count(0)
+		if r := a.operate(t, http.MethodGet, "/v1/tasks/"+task+"/users/"+url.PathEscape(name), ""); r["user"] != name || r["matched"] != true {
+			t.Errorf("%s: %v", name, r)
+		}
+	}
 }
 
 func devicesPerUser(t *testing.T, a *tenant) {

@@ -33,4 +33,5 @@ func operator(t *testing.T, s *suite) {
 		got := s.operate(t, http.MethodGet, "/v1/apps/"+a.id.String(), "")
 		equal(t, reply(got["limits"].(map[string]any)), "push_interval", strconv.FormatFloat(seconds, 'f', -1, 64))
 	}
+	escapedNames(t, s.newTenant(t))
 }
