@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"strconv"
 
@@ -52,20 +53,33 @@ func imGetAttrName(_ context.Context, c *call) (answer, error) {
 	return answer{"AttrNames": names}, nil
 }
 
-// entries returns the list of per-account objects under one of the names; one object
-// stands for a list of one, also flat at the top level. What is no list is an entry that is no object.
-func (c *call) entries(names ...string) []*value {
-	if c.body.get("To_Account") != nil {
-		return []*value{c.body}
-	}
-	switch v := c.body.get(names...); {
+// entries returns the list of per-account objects under name or, where that is absent, one flat object at the top level or
+// the list under alias. One object stands for a list of one. What is no list is an entry that is no object.
+// Two lists that differ are refused with the code.
+func (c *call) entries(name, alias string, malformed crier.Code) ([]*value, error) {
+	v, flat := c.body.get(name), c.body.get("To_Account") != nil
+	switch {
+	case v != nil && !flat && c.differ(name, alias):
+		return nil, crier.Errorf(malformed, "%s and %s are both given, and differ", name, alias)
+	case v == nil && flat:
+		v = c.body
 	case v == nil:
-		return nil
-	case v.is('['):
-		return v.list
-	default:
-		return []*value{v}
+		v = c.body.get(alias)
 	}
+	switch {
+	case v == nil:
+		return nil, nil
+	case v.is('['):
+		return v.list, nil
+	default:
+		return []*value{v}, nil
+	}
+}
+
+// differ reports whether both fields are there, with different values.
+func (c *call) differ(name, alias string) bool {
+	a, b := c.body.get(name), c.body.get(alias)
+	return a != nil && b != nil && !bytes.Equal(a.json(), b.json())
 }
 
 // countRule says how many accounts a call takes; most 0 is unlimited.
@@ -80,7 +94,11 @@ func countRule(most int) string {
 type change func(entry *value, ch *crier.Change) error
 
 // changeEach makes a change of each entry and applies them, in order, all or nothing.
-func (c *call) changeEach(ctx context.Context, list []*value, most int, malformed crier.Code, op crier.ChangeOp, fill change) (answer, error) {
+func (c *call) changeEach(ctx context.Context, name, alias string, most int, malformed crier.Code, op crier.ChangeOp, fill change) (answer, error) {
+	list, err := c.entries(name, alias, malformed)
+	if err != nil {
+		return nil, err
+	}
 	if len(list) == 0 || most > 0 && len(list) > most {
 		return nil, crier.Errorf(crier.CodeBadAccountCount, "the call has %d accounts, %s", len(list), countRule(most))
 	}
@@ -113,7 +131,7 @@ func accountName(v *value) (crier.UserID, error) {
 }
 
 func imSetAttr(ctx context.Context, c *call) (answer, error) {
-	return c.changeEach(ctx, c.entries("UserAttrs", "Attrs"), c.app.Limits.AccountsPerCall, crier.CodeBadSetAttr, crier.OpSetAttrs, func(e *value, ch *crier.Change) error {
+	return c.changeEach(ctx, "UserAttrs", "Attrs", c.app.Limits.AccountsPerCall, crier.CodeBadSetAttr, crier.OpSetAttrs, func(e *value, ch *crier.Change) error {
 		attrs, ok := e.get("Attrs").scalars()
 		if !ok {
 			return crier.Errorf(crier.CodeBadSetAttr, "account %s: Attrs is not an object of names and values", crier.Quote(string(ch.User)))
@@ -141,7 +159,7 @@ func (c *call) setSlot(attrs *crier.Attrs, name, value string) error {
 }
 
 func imRemoveAttr(ctx context.Context, c *call) (answer, error) {
-	return c.changeEach(ctx, c.entries("UserAttrs", "Attrs"), c.app.Limits.AccountsPerCall, crier.CodeBadRemoveAttr, crier.OpRemoveAttrs, func(e *value, ch *crier.Change) error {
+	return c.changeEach(ctx, "UserAttrs", "Attrs", c.app.Limits.AccountsPerCall, crier.CodeBadRemoveAttr, crier.OpRemoveAttrs, func(e *value, ch *crier.Change) error {
 		names, ok := e.get("Attrs").stringList()
 		if !ok {
 			return crier.Errorf(crier.CodeBadRemoveAttr, "account %s: Attrs is not an array of names", crier.Quote(string(ch.User)))
@@ -178,14 +196,14 @@ func (c *call) tagsOf(e *value, ch *crier.Change) error {
 }
 
 func imAddTag(ctx context.Context, c *call) (answer, error) {
-	return c.changeEach(ctx, c.entries("UserTags", "Tags"), c.app.Limits.AddTagAccounts, crier.CodeTagBadValue, crier.OpAddTags, func(e *value, ch *crier.Change) error {
+	return c.changeEach(ctx, "UserTags", "Tags", c.app.Limits.AddTagAccounts, crier.CodeTagBadValue, crier.OpAddTags, func(e *value, ch *crier.Change) error {
 		ch.MaxTags = c.app.Limits.TagsPerAccount
 		return c.tagsOf(e, ch)
 	})
 }
 
 func imRemoveTag(ctx context.Context, c *call) (answer, error) {
-	return c.changeEach(ctx, c.entries("UserTags", "Tags"), c.app.Limits.AccountsPerCall, crier.CodeTagBadValue, crier.OpRemoveTags, c.tagsOf)
+	return c.changeEach(ctx, "UserTags", "Tags", c.app.Limits.AccountsPerCall, crier.CodeTagBadValue, crier.OpRemoveTags, c.tagsOf)
 }
 
 // toAccounts reads To_Account: malformed is the code of what is no list.

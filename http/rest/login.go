@@ -58,6 +58,9 @@ func (c *call) items(names ...string) ([]*value, error) {
 	if v == nil && c.body.get("UserID", "Identifier") != nil {
 		v = c.body
 	}
+	if len(names) == 2 && c.differ(names[0], names[1]) {
+		return nil, crier.Errorf(crier.CodeBadParameter, "%s and %s are both given, and differ", names[0], names[1])
+	}
 	list := []*value{v}
 	if v.is('[') {
 		list = v.list

@@ -38,7 +38,7 @@ func (a *tenant) imports(t *testing.T) {
 			`["late",5]`, numbered("n", 101))
 		a.passes(t, path, `{"`+field+`":%s}`, numbered("n", 99), numbered("n", 100))
 	}
-	a.fails(t, crier.CodeBadParameter, path, `%s`, ``, `{}`)
+	a.fails(t, crier.CodeBadParameter, path, `%s`, ``, `{}`, `{"AccountList":["late"],"Accounts":["later"]}`)
 	equal(t, a.ok(t, login+"account_check", `{"CheckItem":["late","m1","m2","m3","m4","m5","m6","m7","m8"]}`), "ResultItem",
 		`[`+item("late", "NotImported")+`,`+item("m1", "Imported")+`,`+item("m2", "Imported")+`,`+item("m3", "Imported")+`,`+item("m4", "Imported")+
 			`,`+item("m5", "Imported")+`,`+item("m6", "Imported")+`,`+item("m7", "Imported")+`,`+item("m8", "Imported")+`]`)

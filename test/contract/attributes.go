@@ -91,6 +91,8 @@ func attributes(t *testing.T, s *suite) {
 	a.fails(t, crier.CodeBadAttr, remove, `{"To_Account":"a","Attrs":[%s]}`, `"nosuch"`, `""`)
 	a.fails(t, crier.CodeBadSetAttr, set, `{"UserAttrs":%s}`, `5`, `"a"`, `true`, `[5]`, `["a"]`, `[null]`, `[[]]`)
 	a.fails(t, crier.CodeBadRemoveAttr, remove, `{"UserAttrs":%s}`, `5`, `"a"`, `true`, `[5]`, `["a"]`, `[null]`)
+	a.fails(t, crier.CodeBadSetAttr, set, `{"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m"}}],"Attrs":%s}`, `[]`, `[{"To_Account":"b","Attrs":{"sex":"m"}}]`)
+	a.ok(t, set, `{"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m"}}],"Attrs":[{"To_Account":"a","Attrs":{"sex":"m"}}]}`)
 	a.fails(t, crier.CodeBadGetAttr, get, `{"To_Account":%s}`, `5`, `true`, `{"a":"b"}`)
 	a.wrongAccounts(t, set, `{"UserAttrs":[{"To_Account":%s,"Attrs":{"sex":"m"}}]}`)
 	a.wrongAccounts(t, remove, `{"UserAttrs":[{"To_Account":%s,"Attrs":["sex"]}]}`)
@@ -138,6 +140,7 @@ func tags(t *testing.T, s *suite) {
 		a.fails(t, crier.CodeTagEmpty, path, body, `["x",""]`)
 		a.fails(t, crier.CodeTagBadValue, path, body, `null`, `5`, `true`, `{"x":"y"}`, `[5]`, `["x",null]`, `[["x"]]`, `["a\u0000"]`)
 		a.fails(t, crier.CodeTagBadValue, path, `{"UserTags":%s}`, `5`, `"a"`, `true`, `[5]`, `["a"]`, `[null]`, `[{"To_Account":"a"}]`)
+		a.want(t, crier.CodeTagBadValue, path, `{"UserTags":[{"To_Account":"a","Tags":["x"]}],"Tags":[{"To_Account":"b","Tags":["x"]}]}`)
 	}
 	for _, path := range []string{get, clean} {
 		a.want(t, crier.CodeUnknownAccount, path, `{"To_Account":["a","ghost","b"]}`)
