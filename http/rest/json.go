@@ -206,7 +206,7 @@ func (v *value) setInteger(n int64) {
 }
 
 // stringList returns an array of strings; ok is false for anything else. The
-// keys of an object count as a list, and a single string as one of one.
+// keys of an object count as a list, whatever their values, and a single string as one of one.
 func (v *value) stringList() (list []string, ok bool) {
 	switch {
 	case v.is('"'):
@@ -215,7 +215,7 @@ func (v *value) stringList() (list []string, ok bool) {
 		for _, m := range v.members {
 			list = append(list, m.name)
 		}
-		return list, true
+		return append(list, v.nulls...), true
 	case !v.is('['):
 		return nil, false
 	}

@@ -138,7 +138,7 @@ func tags(t *testing.T, s *suite) {
 		a.fails(t, crier.CodeTooManyTags, path, body, numbered("t", 11))
 		a.fails(t, crier.CodeTagTooLong, path, body, `["x",`+text(51)+`]`)
 		a.fails(t, crier.CodeTagEmpty, path, body, `["x",""]`)
-		a.fails(t, crier.CodeTagBadValue, path, body, `null`, `5`, `true`, `{"x":"y"}`, `[5]`, `["x",null]`, `[["x"]]`, `["a\u0000"]`)
+		a.fails(t, crier.CodeTagBadValue, path, body, `null`, `5`, `true`, `{"x":"y"}`, `{"x":null}`, `[5]`, `["x",null]`, `[["x"]]`, `["a\u0000"]`)
 		a.fails(t, crier.CodeTagBadValue, path, `{"UserTags":%s}`, `5`, `"a"`, `true`, `[5]`, `["a"]`, `[null]`, `[{"To_Account":"a"}]`)
 		a.want(t, crier.CodeTagBadValue, path, `{"UserTags":[{"To_Account":"a","Tags":["x"]}],"Tags":[{"To_Account":"b","Tags":["x"]}]}`)
 	}

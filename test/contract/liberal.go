@@ -23,6 +23,7 @@ func liberal(t *testing.T, s *suite) {
 		"a fraction as a value, as it came":     {"im_set_attr", `{"To_Account":"a","Attrs":{"sex":1.50}}`, get, "Attrs", attrs(`{"city":"x","sex":"1.50"}`)},
 		"a boolean as a value":                  {"im_set_attr", `{"To_Account":"a","Attrs":{"sex":false}}`, get, "Attrs", attrs(`{"city":"x","sex":"false"}`)},
 		"a map for a list of names":             {"im_remove_attr", `{"UserAttrs":[{"To_Account":"a","Attrs":{"sex":"m"}}]}`, get, "Attrs", attrs(`{"city":"x"}`)},
+		"a map of nulls for a list of names":    {"im_remove_attr", `{"UserAttrs":[{"To_Account":"a","Attrs":{"sex":null}}]}`, get, "Attrs", attrs(`{"city":"x"}`)},
 		"a name for a list of names":            {"im_remove_attr", `{"UserAttrs":[{"To_Account":"a","Attrs":"sex"}]}`, get, "Attrs", attrs(`{"city":"x"}`)},
 		"a flat object, to remove":              {"im_remove_attr", `{"To_Account":"a","Attrs":["sex"]}`, get, "Attrs", attrs(`{"city":"x"}`)},
 		"a list for a map of names":             {"im_set_attr_name", `{"AttrNames":["gender",null]}`, "openim/im_get_attr_name", "AttrNames", `{"0":"gender","1":"city"}`},
