@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/crier-im/crier"
@@ -107,34 +108,44 @@ func (c *call) changeEach(ctx context.Context, name, alias string, most int, mal
 		if !e.is('{') {
 			return nil, crier.Errorf(malformed, "entry %d is not an object", i)
 		}
-		user, err := accountName(e.get("To_Account"))
+		user, err := accountName(e.get("To_Account"), "To_Account")
 		if err != nil {
-			return nil, err
+			return nil, prefix(err, "entry %d", i)
 		}
 		changes[i] = crier.Change{Op: op, User: user}
 		if err := fill(e, &changes[i]); err != nil {
-			return nil, err
+			return nil, prefix(err, "entry %d, account %s", i, crier.Quote(string(user)))
 		}
 	}
 	return nil, c.api.service.ChangeAccounts(ctx, c.app.ID, changes)
 }
 
-// accountName reads an account name: 60015 for a non-string, 90035 for none.
-func accountName(v *value) (crier.UserID, error) {
+// prefix puts where something is wrong before what is wrong.
+func prefix(err error, where string, args ...any) error {
+	e := crier.AsError(err)
+	return crier.Errorf(e.Code, "%s: %s", fmt.Sprintf(where, args...), e.Info)
+}
+
+// accountName reads an account name from the field: 60015 for a non-string, 90035 for none.
+func accountName(v *value, field string) (crier.UserID, error) {
 	if v == nil {
-		return "", crier.Errorf(crier.CodeBadAccount, "To_Account is missing")
+		return "", crier.Errorf(crier.CodeBadAccount, "%s is missing", field)
 	}
 	if !v.is('"') {
-		return "", crier.Errorf(crier.CodeBadIdentifier, "To_Account is not a string")
+		return "", crier.Errorf(crier.CodeBadIdentifier, "%s is not a string", field)
 	}
-	return crier.ParseUserID(v.text)
+	user, err := crier.ParseUserID(v.text)
+	if err != nil {
+		return "", prefix(err, "%s", field)
+	}
+	return user, nil
 }
 
 func imSetAttr(ctx context.Context, c *call) (answer, error) {
 	return c.changeEach(ctx, "UserAttrs", "Attrs", c.app.Limits.AccountsPerCall, crier.CodeBadSetAttr, crier.OpSetAttrs, func(e *value, ch *crier.Change) error {
 		attrs, ok := e.get("Attrs").scalars()
 		if !ok {
-			return crier.Errorf(crier.CodeBadSetAttr, "account %s: Attrs is not an object of names and values", crier.Quote(string(ch.User)))
+			return crier.Errorf(crier.CodeBadSetAttr, "Attrs is not an object of names and values")
 		}
 		for _, m := range attrs {
 			if err := c.setSlot(&ch.Attrs, m.name, m.value.text); err != nil {
@@ -162,7 +173,7 @@ func imRemoveAttr(ctx context.Context, c *call) (answer, error) {
 	return c.changeEach(ctx, "UserAttrs", "Attrs", c.app.Limits.AccountsPerCall, crier.CodeBadRemoveAttr, crier.OpRemoveAttrs, func(e *value, ch *crier.Change) error {
 		names, ok := e.get("Attrs").stringList()
 		if !ok {
-			return crier.Errorf(crier.CodeBadRemoveAttr, "account %s: Attrs is not an array of names", crier.Quote(string(ch.User)))
+			return crier.Errorf(crier.CodeBadRemoveAttr, "Attrs is not an array of names")
 		}
 		for _, name := range names {
 			if err := c.setSlot(&ch.Attrs, name, "-"); err != nil { // any value: the slot counts
@@ -180,15 +191,15 @@ func (c *call) tagsOf(e *value, ch *crier.Change) error {
 	most := c.app.Limits.TagsPerCall
 	switch {
 	case v == nil:
-		return crier.Errorf(crier.CodeTagBadValue, "account %s: Tags is missing", crier.Quote(string(ch.User)))
+		return crier.Errorf(crier.CodeTagBadValue, "Tags is missing")
 	case !ok || v.is('{') && len(list) > 0:
-		return crier.Errorf(crier.CodeTagBadValue, "account %s: Tags is not an array of strings", crier.Quote(string(ch.User)))
+		return crier.Errorf(crier.CodeTagBadValue, "Tags is not an array of strings")
 	case most > 0 && len(list) > most:
-		return crier.Errorf(crier.CodeTooManyTags, "account %s: %d tags in one call, the limit is %d", crier.Quote(string(ch.User)), len(list), most)
+		return crier.Errorf(crier.CodeTooManyTags, "%d tags in one call, the limit is %d", len(list), most)
 	}
-	for _, t := range list {
+	for i, t := range list {
 		if err := crier.CheckTag(t); err != nil {
-			return err
+			return prefix(err, "Tags[%d]", i)
 		}
 	}
 	ch.Tags = list
@@ -227,7 +238,7 @@ func (c *call) toAccounts(most int, malformed, count crier.Code) ([]crier.UserID
 	users := make([]crier.UserID, len(list))
 	for i, e := range list {
 		var err error
-		if users[i], err = accountName(e); err != nil {
+		if users[i], err = accountName(e, fmt.Sprintf("To_Account[%d]", i)); err != nil {
 			return nil, err
 		}
 	}

@@ -51,30 +51,33 @@ func accountImport(ctx context.Context, c *call) (answer, error) {
 	return nil, c.api.service.ChangeAccounts(ctx, c.app.ID, []crier.Change{{Op: crier.OpImport, User: user, Profile: profile}})
 }
 
-// items reads a list of an account command; one object stands for a list of one,
-// also flat at the top level.
-func (c *call) items(names ...string) ([]*value, error) {
-	v := c.body.get(names...)
+// items reads a list of an account command, and under which of its names it is; one object stands for
+// a list of one, also flat at the top level.
+func (c *call) items(names ...string) (list []*value, field string, err error) {
+	v, field := c.body.get(names...), names[0]
+	if c.body.get(field) == nil && v != nil {
+		field = names[1]
+	}
 	if v == nil && c.body.get("UserID", "Identifier") != nil {
 		v = c.body
 	}
 	if len(names) == 2 && c.differ(names[0], names[1]) {
-		return nil, crier.Errorf(crier.CodeBadParameter, "%s and %s are both given, and differ", names[0], names[1])
+		return nil, "", crier.Errorf(crier.CodeBadParameter, "%s and %s are both given, and differ", names[0], names[1])
 	}
-	list := []*value{v}
+	list = []*value{v}
 	if v.is('[') {
 		list = v.list
 	}
 	most := c.app.Limits.ImportsPerCall
 	if v == nil || len(list) == 0 || most > 0 && len(list) > most {
-		return nil, crier.Errorf(crier.CodeBadParameter, "%s has no account or too many, %s", names[0], countRule(most))
+		return nil, "", crier.Errorf(crier.CodeBadParameter, "%s has no account or too many, %s", field, countRule(most))
 	}
-	return list, nil
+	return list, field, nil
 }
 
 // multiaccountImport creates accounts; names that are none are listed and the rest is created.
 func multiaccountImport(ctx context.Context, c *call) (answer, error) {
-	list, err := c.items("AccountList", "Accounts")
+	list, field, err := c.items("AccountList", "Accounts")
 	if err != nil {
 		return nil, err
 	}
@@ -85,11 +88,11 @@ func multiaccountImport(ctx context.Context, c *call) (answer, error) {
 		if e.is('{') {
 			name = e.get("UserID", "Identifier")
 			if profile, err = readProfile(e); err != nil {
-				return nil, err
+				return nil, prefix(err, "%s[%d]", field, i)
 			}
 		}
 		if !name.is('"') {
-			return nil, crier.Errorf(crier.CodeBadParameter, "AccountList[%d] is neither a name nor an object with a UserID", i)
+			return nil, crier.Errorf(crier.CodeBadParameter, "%s[%d] is neither a name nor an object with a UserID", field, i)
 		}
 		user, err := crier.ParseUserID(name.text)
 		if err != nil {
@@ -108,7 +111,7 @@ func multiaccountImport(ctx context.Context, c *call) (answer, error) {
 
 // userItems reads a list of objects with a UserID, and which of them exist.
 func (c *call) userItems(ctx context.Context, field string) ([]crier.UserID, []*crier.Account, error) {
-	list, err := c.items(field)
+	list, _, err := c.items(field)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -119,7 +122,7 @@ func (c *call) userItems(ctx context.Context, field string) ([]crier.UserID, []*
 			name = e.get("UserID", "Identifier")
 		}
 		if users[i], err = loginName(name); err != nil {
-			return nil, nil, err
+			return nil, nil, prefix(err, "%s[%d]", field, i)
 		}
 	}
 	accounts, err := c.api.service.Accounts(ctx, c.app.ID, users)

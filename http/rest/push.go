@@ -99,10 +99,7 @@ func readSender(c *call, req *crier.PushRequest) (err error) {
 	if v == nil {
 		return nil
 	}
-	if !v.is('"') {
-		return crier.Errorf(crier.CodeBadIdentifier, "From_Account is not a string")
-	}
-	req.Message.From, err = crier.ParseUserID(v.text)
+	req.Message.From, err = accountName(v, "From_Account")
 	return err
 }
 
