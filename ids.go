@@ -21,7 +21,7 @@ func (id AppID) String() string { return strconv.FormatUint(uint64(id), 10) }
 func ParseAppID(s string) (AppID, error) {
 	n, err := strconv.ParseUint(s, 10, 32)
 	if err != nil || n == 0 {
-		return 0, Errorf(CodeBadSDKAppID, "sdkappid %q is not an integer in 1..4294967295", Quote(s))
+		return 0, Errorf(CodeBadSDKAppID, "sdkappid %s is not an integer in 1..4294967295", Quote(s))
 	}
 	return AppID(n), nil
 }
@@ -52,13 +52,17 @@ func ParseUserID(s string) (UserID, error) {
 	return UserID(s), nil
 }
 
-// Quote quotes outside text for an error or a log line and cuts it to 64 bytes.
+// Quote quotes outside text for an error or a log line and cuts it to at most 64 bytes, between two characters.
 func Quote(s string) string {
 	const most = 64
-	if len(s) > most {
-		return strconv.Quote(s[:most]) + "..."
+	if len(s) <= most {
+		return strconv.Quote(s)
 	}
-	return strconv.Quote(s)
+	end := most
+	for end > most-utf8.UTFMax && !utf8.RuneStart(s[end]) { // no further in what is not UTF-8
+		end--
+	}
+	return strconv.Quote(s[:end]) + "..."
 }
 
 // TaskID names one accepted push: the app, when it was accepted, the caller's

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,23 @@ func TestParseUserID(t *testing.T) {
 	}
 }
 
+func TestQuote(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"a\n":                           `"a\n"`,
+		strings.Repeat("x", 64):         `"` + strings.Repeat("x", 64) + `"`,
+		strings.Repeat("x", 65):         `"` + strings.Repeat("x", 64) + `"...`,
+		"x" + strings.Repeat("é", 40):   `"x` + strings.Repeat("é", 31) + `"...`,
+		"xx" + strings.Repeat("名", 30):  `"xx` + strings.Repeat("名", 20) + `"...`,
+		"xxx" + strings.Repeat("👍", 20): `"xxx` + strings.Repeat("👍", 15) + `"...`,
+		strings.Repeat("\x80", 70):      `"` + strings.Repeat(`\x80`, 60) + `"...`,
+	} {
+		if got := crier.Quote(in); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+}
+
 func TestParseAppID(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]crier.AppID{"1400000001": 1400000001, "4294967295": 4294967295} {
@@ -44,7 +62,7 @@ func TestParseAppID(t *testing.T) {
 		}
 	}
 	for _, in := range []string{"", "0", "-1", "4294967296", "1x", "1.0"} {
-		if _, err := crier.ParseAppID(in); !errors.Is(err, crier.CodeBadSDKAppID) {
+		if _, err := crier.ParseAppID(in); !errors.Is(err, crier.CodeBadSDKAppID) || !strings.Contains(err.Error(), "sdkappid "+strconv.Quote(in)+" is") {
 			t.Errorf("%q: got %v", in, err)
 		}
 	}
