@@ -199,6 +199,15 @@ func (v *value) integer() (int64, bool) {
 	return int64(f), true
 }
 
+// huge reports whether it is a number over those that integer reads exactly.
+func (v *value) huge() bool {
+	if !v.is('0') {
+		return false
+	}
+	f, _ := strconv.ParseFloat(v.text, 64) // infinite for 1e999
+	return f > 1<<53
+}
+
 // setInteger makes it a number in its plain form.
 func (v *value) setInteger(n int64) {
 	v.text = strconv.FormatInt(n, 10)

@@ -84,6 +84,8 @@ func readLifeTime(c *call, req *crier.PushRequest) error {
 	}
 	n, ok := v.integer()
 	switch most := int64(crier.MaxLifeTime / time.Second); {
+	case v.huge():
+		return crier.Errorf(crier.CodeLifeTimeTooLong, "MsgLifeTime is over the limit of %d s", most)
 	case !ok || n < 0:
 		return crier.Errorf(crier.CodeBadLifeTime, "MsgLifeTime is not an integer of 0 or more")
 	case n > most:

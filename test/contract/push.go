@@ -45,8 +45,8 @@ func pushes(t *testing.T, s *suite) {
 	a.passes(t, push, `{"MsgBody":`+hello+`,"MsgRandom":%s}`, `0`, `4294967295`, `7.0`, `1e3`)
 	p := &pusher{random: 100}
 	p.each(t, a, 0, `,"MsgLifeTime":%s`, `null`, `0`, `1`, `604800`, `60.0`)
-	p.each(t, a, crier.CodeLifeTimeTooLong, `,"MsgLifeTime":%s`, `604801`, `9007199254740992`)
-	p.each(t, a, crier.CodeBadLifeTime, `,"MsgLifeTime":%s`, `-1`, `"60"`, `1.5`, `true`, `[]`, `{}`)
+	p.each(t, a, crier.CodeLifeTimeTooLong, `,"MsgLifeTime":%s`, `604801`, `9007199254740992`, `99999999999999999999`, `1e20`, `1e999`)
+	p.each(t, a, crier.CodeBadLifeTime, `,"MsgLifeTime":%s`, `-1`, `-1e20`, `"1e20"`, `"60"`, `1.5`, `true`, `[]`, `{}`)
 	p.each(t, a, 0, `,"From_Account":%s`, `null`, `"a"`, `"administrator"`)
 	p.each(t, a, crier.CodeUnknownAccount, `,"From_Account":%s`, `"ghost"`)
 	p.each(t, a, crier.CodeBadAccount, `,"From_Account":%s`, `""`, text(33), `"a\u0000"`)
