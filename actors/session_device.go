@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/crier-im/crier"
 )
@@ -28,6 +29,7 @@ type sessionDevice struct {
 	// Of the step that is under way; while there is none, of who holds mu.
 	device *crier.Device  // registered last
 	tokens []crier.Device // that may be registered
+	unsure time.Time      // until when a registration that has failed may still be done
 }
 
 // register registers the device of the connection, in place of what it gave before. Of registrations that wait the newest counts: the one before is answered
@@ -76,7 +78,7 @@ func (s *sessionDevice) start() {
 	}
 	if step := s.next(); step != nil {
 		s.running = true
-		go s.run(step) // ends with what waits: once the session has ended, within the time of three steps
+		go s.run(step) // ends with what waits: once the session has ended, within the time of four steps
 	}
 }
 
@@ -133,6 +135,7 @@ func (s *sessionDevice) try(d crier.Device) error {
 	others := slices.DeleteFunc(slices.Clone(s.tokens), func(o crier.Device) bool { return o.Same(&d) })
 	s.tokens = append(slices.Clone(others), crier.Device{Vendor: d.Vendor, Token: d.Token})
 	if err := s.service.register(context.Background(), app, s.login.User, d, s.login.SigTime, others); err != nil {
+		s.unsure = time.Now().Add(s.service.timeout) // it goes on with other calls of its round
 		return err
 	}
 	s.device, s.tokens = &d, s.tokens[len(others):]
@@ -145,7 +148,9 @@ func (s *sessionDevice) tryBadge(d crier.Device) {
 	}
 }
 
+// removeAll is the logout. It waits for what may still be done, which would come after it.
 func (s *sessionDevice) removeAll() {
+	time.Sleep(time.Until(s.unsure))
 	if err := s.service.removeDevices(context.Background(), s.login.App, s.login.User, s.tokens); err != nil {
 		s.service.log.Warn("the devices of a logout could not be removed", "app", s.login.App, "err", err)
 	}
