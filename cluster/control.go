@@ -22,6 +22,7 @@ const controlTimeout = 10 * time.Second
 func controlName(node string) string { return "control-" + node }
 
 var (
+	errStarting       = errors.New("the node is starting")
 	errNotCoordinator = errors.New("this node does not lead the system group")
 	// ErrRemoved is why a node ends that an operator has removed from the cluster.
 	ErrRemoved = errors.New("this node was removed from the cluster, and its id does not come back: start it on an empty data directory to join as a new one")
@@ -53,7 +54,13 @@ func (c *control) Receive(ctx actor.Context) {
 	case *clusterv1.Step:
 		c.step(ctx, func(call context.Context) error { return c.node.takeStep(call, m) })
 	case *clusterv1.Describe:
-		c.beside(ctx, func(call context.Context) any { return c.node.describe(call) })
+		c.beside(ctx, func(call context.Context) any {
+			d, err := c.node.describe(call)
+			if err != nil { // not in a Described: a node of an older version would take that for one that has nothing
+				return &clusterv1.Stepped{Error: err.Error()}
+			}
+			return d
+		})
 	case *clusterv1.TakeCut:
 		c.step(ctx, func(context.Context) error { return c.node.takeCut(m) })
 	case *clusterv1.ReleaseCut:
@@ -118,7 +125,7 @@ func (n *Node) takeStep(ctx context.Context, s *clusterv1.Step) error {
 	select {
 	case <-n.belongs:
 	default:
-		return errors.New("the node is starting")
+		return errStarting
 	}
 	switch s.GetKind() {
 	case clusterv1.StepKind_STEP_KIND_OPEN:

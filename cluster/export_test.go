@@ -26,6 +26,11 @@ func (n *Node) SurveyAt(id string) error {
 	return err
 }
 
+// Hold keeps a group of this node from being opened and closed, as a step that takes long does, until release.
+func (n *Node) Hold(p crier.PartitionID) (release func(), held bool) {
+	return func() { n.release(p) }, n.hold(p)
+}
+
 // HandOverTo has this node, which leads the group, make another its leader.
 func (g *Group) HandOverTo(id string) error {
 	return g.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id)).Error()

@@ -29,16 +29,22 @@ const (
 	findTimeout = 10 * time.Second
 	// confirmTimeout bounds how long a leader may take to confirm itself before it counts as none.
 	confirmTimeout = time.Second
+	// wholeTimeout bounds how long a node that is asked what it has waits until all that it has is open.
+	wholeTimeout = 500 * time.Millisecond
 )
 
-// describe tells what this node has of its groups.
-func (n *Node) describe(ctx context.Context) *clusterv1.Described {
+// describe tells what this node has of its groups: all of them, since what is missing would count as lost.
+func (n *Node) describe(ctx context.Context) (*clusterv1.Described, error) {
+	groups, err := n.whole(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	d := new(clusterv1.Described)
-	for _, g := range n.open() {
+	for _, g := range groups {
 		wg.Go(func() {
 			h := g.describe(ctx)
 			mu.Lock()
@@ -47,7 +53,32 @@ func (n *Node) describe(ctx context.Context) *clusterv1.Described {
 		})
 	}
 	wg.Wait()
-	return d
+	return d, nil
+}
+
+// whole returns the groups of which this node has something, once all of them are open: the node has started, and none is being opened or closed, or is kept closed.
+// It waits for that a moment.
+func (n *Node) whole(ctx context.Context) ([]*Group, error) {
+	ctx, cancel := context.WithTimeout(ctx, wholeTimeout)
+	defer cancel()
+	select {
+	case <-n.belongs:
+	case <-ctx.Done():
+		return nil, errStarting
+	}
+	for {
+		n.mu.RLock()
+		busy, groups := len(n.held), slices.Collect(maps.Values(n.groups))
+		n.mu.RUnlock()
+		if busy == 0 {
+			return groups, nil
+		}
+		select {
+		case <-time.After(installPoll):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%d of its groups are being opened or closed", busy)
+		}
+	}
 }
 
 func (g *Group) describe(ctx context.Context) *clusterv1.Holding {
@@ -109,7 +140,9 @@ func (n *Node) askHoldings(ctx context.Context) (map[string]*clusterv1.Described
 	err := each(members, func(node string, _ struct{}) error {
 		answer, err := n.askControl(ctx, node, new(clusterv1.Describe))
 		d, ok := answer.(*clusterv1.Described)
-		if err == nil && !ok {
+		if failed, not := answer.(*clusterv1.Stepped); err == nil && not {
+			err = errors.New(failed.GetError())
+		} else if err == nil && !ok {
 			err = fmt.Errorf("it answers with a %T", answer)
 		}
 		mu.Lock()
@@ -118,7 +151,7 @@ func (n *Node) askHoldings(ctx context.Context) (map[string]*clusterv1.Described
 		return err
 	})
 	if err != nil {
-		return nil, crier.Errorf(crier.CodeTimeout, "a node that seems alive does not answer; if it is dead, that is noticed within 10 s: %v", err)
+		return nil, crier.Errorf(crier.CodeTimeout, "a node that seems alive does not tell what it has; if it is dead, that is noticed within 10 s: %v", err)
 	}
 	return answers, nil
 }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/cluster"
@@ -228,5 +231,83 @@ func TestAForcedRecovery(t *testing.T) {
 		if n, err := c.count(1, p); err != nil || n != 4 {
 			t.Errorf("partition %s: %d, %v", p, n, err)
 		}
+	}
+}
+
+// slowStart is storage whose logs can't be opened until the gate is.
+type slowStart struct {
+	*clustertest.Storage
+	gate chan struct{}
+}
+
+// LogStore is cluster.Storage's.
+func (s slowStart) LogStore(p crier.PartitionID) raft.LogStore {
+	<-s.gate
+	return s.Storage.LogStore(p)
+}
+
+// Two of three nodes are away, and one of them is starting: it answers, and has not opened its groups yet. What it has does not count as lost.
+func TestANodeThatIsStartingHasLostNothing(t *testing.T) {
+	const partitions = 4
+	c := newTrio(t, partitions)
+	c.settle(3, 0, 1, 2)
+	c.fill(partitions, 1)
+	c.stop(1)
+	c.stop(2)
+	all := []string{crier.SystemPartition.String()}
+	for p := range crier.PartitionID(partitions) {
+		all = append(all, p.String())
+	}
+	c.plan(0, all)
+	slow := slowStart{c.stores[1], make(chan struct{})}
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		n, err := cluster.Open(context.Background(), c.configs[1], slow, clustertest.Host{Mute: c.isMute})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c.nodes[1] = n
+	}()
+	for deadline := time.Now().Add(patience); len(c.nodes[0].Members()) < 2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the node that starts is not seen")
+		}
+	}
+	if plan, err := c.nodes[0].PlanRecovery(t.Context(), false); !errors.Is(err, crier.CodeTimeout) || !strings.Contains(err.Error(), "starting") {
+		t.Errorf("while it starts: %+v, %v", plan, err)
+	}
+	close(slow.gate)
+	<-opened
+	c.plan(0, nil)
+}
+
+// A group that is being opened or closed, or is parked, does not count as lost.
+func TestAGroupThatIsHeldIsNotLost(t *testing.T) {
+	n := open(t, config(2), clustertest.NewStorage())
+	defer closeNode(t, n)
+	ask := func() error {
+		for {
+			_, err := n.PlanRecovery(t.Context(), false)
+			if err == nil || !strings.Contains(err.Error(), "has started") { // else it is too early
+				return err
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	if err := ask(); err != nil {
+		t.Error(err)
+	}
+	release, held := n.Hold(0)
+	if !held {
+		t.Fatal("somebody holds the group")
+	}
+	if err := ask(); !errors.Is(err, crier.CodeTimeout) {
+		t.Errorf("while a group is held: %v", err)
+	}
+	time.AfterFunc(100*time.Millisecond, release)
+	if err := ask(); err != nil {
+		t.Errorf("while a group is held for a moment: %v", err)
 	}
 }

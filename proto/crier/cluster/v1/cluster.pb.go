@@ -1551,7 +1551,7 @@ func (*Describe) Descriptor() ([]byte, []int) {
 	return file_crier_cluster_v1_cluster_proto_rawDescGZIP(), []int{22}
 }
 
-// Described answers a Describe.
+// Described answers a Describe. A Stepped with an error does, where the node can't tell of all that it has.
 type Described struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One for each group that is open there.
