@@ -15,6 +15,11 @@ func (n *Node) DropAt(ctx context.Context, id string, p crier.PartitionID, leade
 	return n.stepAt(ctx, id, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_DROP, Partition: uint32(p), Node: id, Leader: leader})
 }
 
+// OpenHere orders this node to open a partition, with what it has of it.
+func (n *Node) OpenHere(ctx context.Context, p crier.PartitionID) error {
+	return n.stepAt(ctx, n.cfg.NodeID, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_OPEN, Partition: uint32(p), Node: n.cfg.NodeID})
+}
+
 // RemoveAt orders the leader of a partition to take a node out of the configuration with the index.
 func (n *Node) RemoveAt(ctx context.Context, leader string, p crier.PartitionID, id string, index uint64) error {
 	return n.stepAt(ctx, leader, &clusterv1.Step{Kind: clusterv1.StepKind_STEP_KIND_REMOVE, Partition: uint32(p), Node: id, ConfigurationIndex: index})

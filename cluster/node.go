@@ -138,7 +138,7 @@ func (n *Node) begin(ctx context.Context) error {
 func (n *Node) openTransport() (err error) {
 	n.mux, err = transport.Open(transport.Config{
 		Cluster: n.cfg.Name, NodeID: n.cfg.NodeID, Listen: n.cfg.RaftListen, TLS: n.cfg.TLS, Dial: n.cfg.Dial,
-		HeartbeatTimeout: n.cfg.HeartbeatTimeout, SnapshotRate: n.cfg.SnapshotRate, Resolve: n.raftAddress, Refused: n.standIn, Silent: n.lookForLeaders, Elected: n.elected, Registerer: n.cfg.Registerer, Logger: n.cfg.Logger,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, SnapshotRate: n.cfg.SnapshotRate, Resolve: n.raftAddress, Refused: n.standIn, Silent: n.lookForLeaders, Elected: n.elected, Votes: n.votes, Registerer: n.cfg.Registerer, Logger: n.cfg.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("listen for raft: %w", err)

@@ -212,9 +212,9 @@ func recoverOne(p crier.PartitionID, replicas []holding, answers map[string]*clu
 		return one, false
 	}
 	one.Node, one.Last = best.node, best.GetLast()
-	has := make(map[string]bool)
+	votes := make(map[string]bool)
 	for _, r := range replicas {
-		if has[r.node] = true; r.node != best.node {
+		if votes[r.node] = len(r.GetServers()) > 0; r.node != best.node { // see Node.votes
 			one.Others = append(one.Others, r.node)
 		}
 	}
@@ -225,7 +225,7 @@ func recoverOne(p crier.PartitionID, replicas []holding, answers map[string]*clu
 		}
 		if s.GetVotes() {
 			voters++
-			if has[s.GetNode()] {
+			if votes[s.GetNode()] {
 				alive++
 			}
 		}

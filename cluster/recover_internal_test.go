@@ -20,6 +20,7 @@ func replica(leads bool, lastTerm, last uint64) *clusterv1.Described {
 func TestWhatThereIsToRecover(t *testing.T) {
 	t.Parallel()
 	nothing := new(clusterv1.Described)
+	empty := &clusterv1.Described{Holdings: []*clusterv1.Holding{new(clusterv1.Holding)}}
 	for name, c := range map[string]struct {
 		answers map[string]*clusterv1.Described
 		force   bool
@@ -31,6 +32,7 @@ func TestWhatThereIsToRecover(t *testing.T) {
 		"one of three":            {map[string]*clusterv1.Described{"b": replica(false, 1, 5), "d": nothing}, false, "{[{0 b 5 [] [a c]}] [] [a c]}"},
 		"a later term wins":       {map[string]*clusterv1.Described{"a": replica(false, 2, 4), "d": replica(false, 1, 9)}, false, "{[{0 a 4 [d] [b c]}] [] [b c]}"},
 		"who has lost its disk":   {map[string]*clusterv1.Described{"a": replica(false, 1, 5), "b": nothing}, false, "{[{0 a 5 [] [c]}] [] [c]}"},
+		"who does not vote yet":   {map[string]*clusterv1.Described{"a": replica(false, 1, 5), "b": empty}, false, "{[{0 a 5 [b] [c]}] [] [c]}"},
 		"who has nothing yet":     {map[string]*clusterv1.Described{"d": replica(false, 0, 0)}, false, "{[{0  0 [] []}] [] []}"},
 		"nothing is left of it":   {map[string]*clusterv1.Described{"d": nothing}, false, "{[{0  0 [] []}] [] []}"},
 		"the first of equal ones": {map[string]*clusterv1.Described{"c": replica(false, 1, 5)}, false, "{[{0 c 5 [] [a b]}] [] [a b]}"},

@@ -2,12 +2,17 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/cluster"
 	"github.com/crier-im/crier/cluster/clustertest"
+	"github.com/crier-im/crier/cluster/transport"
 )
 
 // leaderOf returns which node leads a partition.
@@ -96,5 +101,52 @@ func TestGroupsBeginOnce(t *testing.T) {
 	}
 	if n.Group(1) != nil || s.Has(1) {
 		t.Error("a group that has gone elsewhere begins again")
+	}
+}
+
+// A replica that was opened and knows of no configuration yet votes for nobody: one that was here before, and was deleted, may have voted for another.
+func TestAReplicaThatKnowsNothingDoesNotVote(t *testing.T) {
+	s := clustertest.NewStorage()
+	closeNode(t, open(t, config(2), s))
+	if err := s.Drop(1); err != nil {
+		t.Fatal(err)
+	}
+	s.Forget()
+	n, err := cluster.Open(t.Context(), config(2), s, clustertest.Host{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeNode(t, n)
+	if err := n.OpenHere(t.Context(), 1); err != nil || n.Group(1) == nil {
+		t.Fatalf("the group is not open: %v", err)
+	}
+	mux, err := transport.Open(transport.Config{
+		Cluster: "crier", NodeID: "node-2", Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
+		Resolve: func(string) (string, bool) { return n.Members()[0].RaftAddress, true },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := mux.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("node-2"), Addr: []byte("node-2")}
+	candidate := mux.Group(1)
+	var pre raft.RequestPreVoteResponse
+	err = transport.ErrLinkDown
+	for deadline := time.Now().Add(patience); errors.Is(err, transport.ErrLinkDown); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the node can't be reached")
+		}
+		err = candidate.(raft.WithPreVote).RequestPreVote("node-1", "node-1", &raft.RequestPreVoteRequest{RPCHeader: header, Term: 9}, &pre)
+	}
+	if pre.Granted {
+		t.Errorf("it would vote: %v", err)
+	}
+	var vote raft.RequestVoteResponse
+	if err = candidate.RequestVote("node-1", "node-1", &raft.RequestVoteRequest{RPCHeader: header, Term: 9}, &vote); vote.Granted {
+		t.Errorf("it votes: %v", err)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/crier-im/crier"
 )
 
 const (
@@ -63,6 +65,13 @@ func (g *Group) lookForLeader() {
 			panic("cluster: " + err.Error()) // both were valid before
 		}
 	}
+}
+
+// votes reports whether this node may vote in a group: its replica knows of a configuration. Raft has one that does not vote for anybody; but what was here before it, and
+// was deleted, may have acknowledged entries that the candidate lacks, or have voted for another in the same term.
+func (n *Node) votes(p crier.PartitionID) bool {
+	g := n.Group(p)
+	return g != nil && len(g.raft.GetConfiguration().Configuration().Servers) > 0
 }
 
 // place returns the place of a node in the line of those that stand in for a leader which is dead, -1 where it has none: the group has

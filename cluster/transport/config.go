@@ -47,6 +47,9 @@ type Config struct {
 	// nil: nobody is told.
 	Elected func(p crier.PartitionID, node string, term uint64)
 
+	// Votes reports whether this node may vote in a group; where it may not, a request for a vote is answered with "not open". It must not block; nil: in all.
+	Votes func(p crier.PartitionID) bool
+
 	// HeartbeatTimeout is raft's, by which heartbeats are timed; default 1 s.
 	HeartbeatTimeout time.Duration
 

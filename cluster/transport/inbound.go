@@ -99,7 +99,7 @@ func (in *inbound) handle(f frame) error {
 		return err
 	}
 	g := in.mux.group(p)
-	if g == nil {
+	if g == nil || (f.kind == kindVote || f.kind == kindPreVote) && in.mux.cfg.Votes != nil && !in.mux.cfg.Votes(p) {
 		in.decline(id, statusNotOpen, "")
 		return nil
 	}

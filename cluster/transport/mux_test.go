@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,6 +225,40 @@ func TestElected(t *testing.T) {
 	defer mu.Unlock()
 	if want := []string{"3a5", "3a7"}; !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+// A node that may not vote in a group answers as if it was not open, and takes appends all the same.
+func TestWhoMayVote(t *testing.T) {
+	t.Parallel()
+	n := newNetwork()
+	a := n.open(t, "a", nil)
+	b := n.open(t, "b", func(c *transport.Config) {
+		c.Votes = func(p crier.PartitionID) bool { return p == 4 }
+	})
+	for p, want := range map[crier.PartitionID]int{3: 0, 4: 2} {
+		from, to := a.Group(p), b.Group(p)
+		var votes atomic.Int32
+		serve(t, to, func(rpc raft.RPC) (any, error) {
+			switch rpc.Command.(type) {
+			case *raft.RequestPreVoteRequest:
+				votes.Add(1)
+				return &raft.RequestPreVoteResponse{RPCHeader: header("b"), Granted: true}, nil
+			case *raft.RequestVoteRequest:
+				votes.Add(1)
+			}
+			return new(follower).answer(rpc)
+		})
+		var pre raft.RequestPreVoteResponse
+		var vote raft.RequestVoteResponse
+		err := errors.Join(from.(raft.WithPreVote).RequestPreVote("b", "b", &raft.RequestPreVoteRequest{RPCHeader: header("a"), Term: 2}, &pre),
+			from.RequestVote("b", "b", &raft.RequestVoteRequest{RPCHeader: header("a"), Term: 2}, &vote))
+		if votes.Load() != int32(want) || (err == nil) != (want > 0) || pre.Granted != (want > 0) || vote.Granted != (want > 0) {
+			t.Errorf("group %s is asked for %d votes, want %d: %v", p, votes.Load(), want, err)
+		}
+		if err := from.AppendEntries("b", "b", appendRequest(1, 1, 10), new(raft.AppendEntriesResponse)); err != nil {
+			t.Errorf("an append in group %s: %v", p, err)
+		}
 	}
 }
 
