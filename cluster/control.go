@@ -23,6 +23,8 @@ func controlName(node string) string { return "control-" + node }
 
 var (
 	errStarting       = errors.New("the node is starting")
+	errNotThere       = errors.New("the node is not there")
+	errUnsure         = errors.New("it may be done all the same")
 	errNotCoordinator = errors.New("this node does not lead the system group")
 	// ErrRemoved is why a node ends that an operator has removed from the cluster.
 	ErrRemoved = errors.New("this node was removed from the cluster, and its id does not come back: start it on an empty data directory to join as a new one")
@@ -101,7 +103,7 @@ func (c *control) step(ctx actor.Context, call func(context.Context) error) {
 	c.beside(ctx, func(bounded context.Context) any {
 		answer := new(clusterv1.Stepped)
 		if err := call(bounded); err != nil {
-			answer.Error = err.Error()
+			answer.Error, answer.Unsure = err.Error(), errors.Is(err, errUnsure)
 		}
 		return answer
 	})
@@ -136,11 +138,11 @@ func (n *Node) takeStep(ctx context.Context, s *clusterv1.Step) error {
 		}
 		return n.dropGroup(ctx, p, s.GetLeader())
 	case clusterv1.StepKind_STEP_KIND_PARK:
-		return n.park(p)
+		return n.park(ctx, p, s)
 	case clusterv1.StepKind_STEP_KIND_UNPARK:
 		return n.unpark(p)
 	case clusterv1.StepKind_STEP_KIND_RECOVER:
-		return n.recoverGroup(ctx, p, s.GetTerm())
+		return n.recoverGroup(ctx, p, s)
 	}
 	g := n.Group(p)
 	if g == nil {
@@ -152,13 +154,18 @@ func (n *Node) takeStep(ctx context.Context, s *clusterv1.Step) error {
 	return g.change(s)
 }
 
-// stepAt asks a node for what it can only do or not, such as a step of a move.
+// stepAt asks a node for what it can only do or not, such as a step of a move. Without an answer, the error is errUnsure, too.
 func (n *Node) stepAt(ctx context.Context, node string, msg any) error {
 	answer, err := n.askControl(ctx, node, msg)
-	if err != nil {
+	a, ok := answer.(*clusterv1.Stepped)
+	switch {
+	case errors.Is(err, errNotThere):
 		return err
-	}
-	if a, ok := answer.(*clusterv1.Stepped); !ok || a.GetError() != "" {
+	case err != nil:
+		return fmt.Errorf("%w: %w", errUnsure, err)
+	case a.GetUnsure():
+		return fmt.Errorf("%w: %s", errUnsure, a.GetError())
+	case !ok || a.GetError() != "":
 		return errors.New(a.GetError())
 	}
 	return nil
@@ -168,7 +175,7 @@ func (n *Node) stepAt(ctx context.Context, node string, msg any) error {
 func (n *Node) askControl(ctx context.Context, node string, msg any) (any, error) {
 	m, ok := n.gossip.member(node)
 	if !ok {
-		return nil, fmt.Errorf("node %s is not there", node)
+		return nil, fmt.Errorf("node %s: %w", node, errNotThere)
 	}
 	deadline, ok := ctx.Deadline()
 	if !ok {

@@ -31,6 +31,17 @@ func (n *Node) SurveyAt(id string) error {
 	return err
 }
 
+// StepAt orders a node to take a step.
+func (n *Node) StepAt(ctx context.Context, id string, s *clusterv1.Step) error {
+	return n.stepAt(ctx, id, s)
+}
+
+// EndPark ends the time that a group is parked.
+func (n *Node) EndPark(p crier.PartitionID, leader string) { n.endPark(p, leader) }
+
+// Last returns the last entry of the group's log, and its term.
+func (g *Group) Last() (index, term uint64) { return g.last() }
+
 // Hold keeps a group of this node from being opened and closed, as a step that takes long does, until release.
 func (n *Node) Hold(p crier.PartitionID) (release func(), held bool) {
 	return func() { n.release(p) }, n.hold(p)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/crier-im/crier"
 	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
@@ -29,6 +30,8 @@ const (
 	findTimeout = 10 * time.Second
 	// confirmTimeout bounds how long a leader may take to confirm itself before it counts as none.
 	confirmTimeout = time.Second
+	// forgetLeader is how many times its HeartbeatTimeout raft takes at most until it knows of a dead leader no longer: it looks once in two, and may have just missed it.
+	forgetLeader = 4
 	// wholeTimeout bounds how long a node that is asked what it has waits until all that it has is open.
 	wholeTimeout = 500 * time.Millisecond
 )
@@ -110,8 +113,25 @@ func (n *Node) PlanRecovery(ctx context.Context, force bool) (*crier.Recovery, e
 	return plan, err
 }
 
-// planRecovery also returns the highest term of each group that is known.
-func (n *Node) planRecovery(ctx context.Context, force bool) (*crier.Recovery, map[crier.PartitionID]uint64, error) {
+// survivors is what a recovery was decided on.
+type survivors struct {
+	answers map[string]*clusterv1.Described
+	terms   map[crier.PartitionID]uint64 // the highest that is known
+	force   bool
+}
+
+// holding returns what a node has told of a group.
+func (s *survivors) holding(p crier.PartitionID, node string) *clusterv1.Holding {
+	for _, h := range s.answers[node].GetHoldings() {
+		if h.GetPartition() == uint32(p) {
+			return h
+		}
+	}
+	return nil
+}
+
+// planRecovery also returns what the plan was decided on.
+func (n *Node) planRecovery(ctx context.Context, force bool) (*crier.Recovery, *survivors, error) {
 	if up := time.Since(n.began); up < findTimeout {
 		return nil, nil, crier.Errorf(crier.CodeTimeout, "this node has started %v ago, and may not have found the others yet: try again after %v",
 			up.Round(time.Second), findTimeout)
@@ -124,7 +144,7 @@ func (n *Node) planRecovery(ctx context.Context, force bool) (*crier.Recovery, m
 	for p := range terms {
 		terms[p] = max(terms[p], n.table.leader(p).term)
 	}
-	return plan, terms, nil
+	return plan, &survivors{answers, terms, force}, nil
 }
 
 // askHoldings asks all nodes that gossip believes alive.
@@ -251,7 +271,7 @@ func (n *Node) Recover(ctx context.Context, plan *crier.Recovery, force bool) er
 func (n *Node) takePlan(ctx context.Context, plan *crier.Recovery, force bool) error {
 	n.recovering.Lock()
 	defer n.recovering.Unlock()
-	now, terms, err := n.planRecovery(ctx, force)
+	now, left, err := n.planRecovery(ctx, force)
 	if err != nil {
 		return err
 	}
@@ -267,7 +287,7 @@ func (n *Node) takePlan(ctx context.Context, plan *crier.Recovery, force bool) e
 		}
 		one := &now.Partitions[i]
 		group.Go(func() error {
-			if err := n.recoverPartition(ctx, p, one, terms[p]); err != nil {
+			if err := n.recoverPartition(ctx, p, one, left); err != nil {
 				return fmt.Errorf("partition %s: %w", p, err)
 			}
 			n.log.Warn("the replica of one node is the truth about a partition from now on", "partition", one.Partition, "member", one.Node, "index", one.Last)
@@ -306,36 +326,70 @@ func samePlan(a, b *crier.Recovery) bool {
 }
 
 // recoverPartition recovers one. The other replicas are closed first: from then on they vote for nobody, also should a lost node come back. They
-// are deleted last.
-func (n *Node) recoverPartition(ctx context.Context, p crier.PartitionID, one *crier.PartitionRecovery, term uint64) error {
+// are deleted last. Where nobody knows whether the chosen one has become the truth, they stay closed, until their time is over.
+func (n *Node) recoverPartition(ctx context.Context, p crier.PartitionID, one *crier.PartitionRecovery, left *survivors) error {
 	step := func(node string, kind clusterv1.StepKind) error {
 		bounded, cancel := context.WithTimeout(ctx, controlTimeout+recoverTimeout)
 		defer cancel()
-		return n.stepAt(bounded, node, &clusterv1.Step{Kind: kind, Partition: uint32(p), Node: one.Node, Leader: one.Node, Term: term})
+		h := left.holding(p, node)
+		return n.stepAt(bounded, node, &clusterv1.Step{
+			Kind: kind, Partition: uint32(p), Node: one.Node, Leader: one.Node, Term: left.terms[p],
+			Last: proto.Uint64(h.GetLast()), LastTerm: h.GetLastTerm(), Force: left.force,
+		})
 	}
 	var parked []string
-	var err error
+	end := func(err error, kind clusterv1.StepKind) error {
+		for _, node := range parked {
+			err = errors.Join(err, step(node, kind))
+		}
+		return err
+	}
 	for _, node := range one.Others {
-		if err = step(node, clusterv1.StepKind_STEP_KIND_PARK); err != nil {
-			break
+		if err := step(node, clusterv1.StepKind_STEP_KIND_PARK); err != nil {
+			return end(err, clusterv1.StepKind_STEP_KIND_UNPARK)
 		}
 		parked = append(parked, node)
 	}
-	if err == nil {
-		err = step(one.Node, clusterv1.StepKind_STEP_KIND_RECOVER)
+	err := step(one.Node, clusterv1.StepKind_STEP_KIND_RECOVER)
+	switch {
+	case errors.Is(err, errUnsure):
+		return err
+	case err != nil:
+		return end(err, clusterv1.StepKind_STEP_KIND_UNPARK)
 	}
-	end := clusterv1.StepKind_STEP_KIND_DROP
-	if err != nil {
-		end = clusterv1.StepKind_STEP_KIND_UNPARK
+	return end(nil, clusterv1.StepKind_STEP_KIND_DROP)
+}
+
+// undisturbed returns nil if a replica is as it was when a step of a recovery was decided on, and its group has no leader. Raft knows of a leader that has died until it has lost
+// patience, so it waits that long.
+func (n *Node) undisturbed(ctx context.Context, g *Group, s *clusterv1.Step) error {
+	for deadline := time.Now().Add(forgetLeader * n.cfg.HeartbeatTimeout); ; time.Sleep(installPoll) {
+		led := g.led(ctx, s.GetForce())
+		if last, term := g.last(); s.Last != nil && (last != s.GetLast() || term != s.GetLastTerm()) {
+			return fmt.Errorf("the replica has changed: its last entry is %d of term %d, and was %d of term %d", last, term, s.GetLast(), s.GetLastTerm())
+		}
+		if !led {
+			return nil
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return errors.New("it has a leader again")
+		}
 	}
-	for _, node := range parked {
-		err = errors.Join(err, step(node, end))
+}
+
+// led reports whether the replica knows of a leader; by force, one counts only if it is this node, and can confirm it.
+func (g *Group) led(ctx context.Context, force bool) bool {
+	if !force {
+		_, leader := g.raft.LeaderWithID()
+		return leader != ""
 	}
-	return err
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	return g.IsLeader() && g.Verify(ctx) == nil
 }
 
 // park closes a group, and keeps it closed.
-func (n *Node) park(p crier.PartitionID) error {
+func (n *Node) park(ctx context.Context, p crier.PartitionID, s *clusterv1.Step) error {
 	if !n.hold(p) {
 		return errBusyGroup
 	}
@@ -344,18 +398,48 @@ func (n *Node) park(p crier.PartitionID) error {
 		n.release(p)
 		return nil
 	}
-	if err := n.shut(g); err != nil {
+	err := n.undisturbed(ctx, g, s)
+	if err == nil {
+		err = n.shut(g)
+	}
+	if err != nil {
 		n.release(p)
 		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.parked[p] = time.AfterFunc(parkMost, func() {
-		if err := n.unpark(p); err != nil {
-			n.log.Error("a group that was closed for a recovery could not be opened", "partition", p.String(), "err", err)
-		}
-	})
+	n.parked[p] = time.AfterFunc(parkMost, func() { n.endPark(p, s.GetLeader()) })
 	return nil
+}
+
+// endPark ends it when nobody has said what is to become of a parked group. Its recovery may have been done all the same, so it first asks who was to become its only member.
+func (n *Node) endPark(p crier.PartitionID, leader string) {
+	n.mu.Lock()
+	timer := n.parked[p]
+	if timer != nil {
+		delete(n.parked, p)
+		n.watchers.Add(1) // before closeParked: Close waits for it
+	}
+	n.mu.Unlock()
+	if timer == nil {
+		return
+	}
+	defer n.watchers.Done()
+	timer.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
+	defer cancel()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() { // ends with the call
+		select {
+		case <-n.stop:
+			cancel()
+		case <-ended:
+		}
+	}()
+	if err := n.dropParked(ctx, p, leader); err != nil {
+		n.log.Warn("a group that was closed for a recovery is opened again", "partition", p.String(), "err", err)
+	}
 }
 
 // takeParked returns whether a group was parked, and lets go of that. It is still held.
@@ -403,8 +487,8 @@ func (n *Node) dropParked(ctx context.Context, p crier.PartitionID, leader strin
 	return nil
 }
 
-// recoverGroup makes this node's replica of a group the truth.
-func (n *Node) recoverGroup(ctx context.Context, p crier.PartitionID, term uint64) error {
+// recoverGroup makes this node's replica of a group the truth. The error is errUnsure, too, where it may have become that.
+func (n *Node) recoverGroup(ctx context.Context, p crier.PartitionID, s *clusterv1.Step) error {
 	if !n.hold(p) {
 		return errBusyGroup
 	}
@@ -413,19 +497,19 @@ func (n *Node) recoverGroup(ctx context.Context, p crier.PartitionID, term uint6
 	if g == nil {
 		return fmt.Errorf("partition %s is not open here", p)
 	}
-	if g.IsLeader() {
-		return errors.New("it has a leader again")
+	if err := n.undisturbed(ctx, g, s); err != nil {
+		return err
 	}
 	if err := n.shut(g); err != nil {
 		return err
 	}
-	err := n.storage.Recover(p, configuration([]string{n.cfg.NodeID}, 1), term)
+	err := n.storage.Recover(p, configuration([]string{n.cfg.NodeID}, 1), s.GetTerm())
 	if err := errors.Join(err, n.openHeld(p, raft.Configuration{})); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errUnsure, err)
 	}
 	for deadline := time.Now().Add(recoverTimeout); n.localPID(p) == nil && !n.quiet(n.Group(p)); time.Sleep(installPoll) {
 		if err := ctx.Err(); err != nil || time.Now().After(deadline) {
-			return errors.Join(err, errors.New("it does not lead the group"))
+			return errors.Join(errUnsure, err, errors.New("it does not lead the group"))
 		}
 	}
 	return nil

@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/cluster"
 	"github.com/crier-im/crier/cluster/clustertest"
+	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
 )
 
 // fill counts to n in every partition, and waits until all replicas have it.
@@ -309,5 +312,138 @@ func TestAGroupThatIsHeldIsNotLost(t *testing.T) {
 	time.AfterFunc(100*time.Millisecond, release)
 	if err := ask(); err != nil {
 		t.Errorf("while a group is held for a moment: %v", err)
+	}
+}
+
+// step returns a step of a recovery of a partition, for a node as it is now.
+func (c *trio) step(kind clusterv1.StepKind, node int, p crier.PartitionID, truth int, force bool) *clusterv1.Step {
+	last, term := c.nodes[node].Group(p).Last()
+	return &clusterv1.Step{
+		Kind: kind, Partition: uint32(p), Node: c.configs[truth].NodeID, Leader: c.configs[truth].NodeID, Term: term + 1,
+		Last: proto.Uint64(last), LastTerm: term, Force: force,
+	}
+}
+
+// A group that has a leader when the steps of its recovery come, or another log than they were decided on, is left alone.
+func TestARecoveryThatComesTooLate(t *testing.T) {
+	const park, recovery = clusterv1.StepKind_STEP_KIND_PARK, clusterv1.StepKind_STEP_KIND_RECOVER
+	c := newNodes(t, 3, 1, func(cfg *cluster.Config) { cfg.HeartbeatTimeout = 400 * time.Millisecond }) // by which a dead leader is forgotten
+	c.settle(3, 0, 1, 2)
+	c.fill(1, 3)
+	leader := c.leaderOf(0)
+	follower := (leader + 1) % 3
+	changed := func(s *clusterv1.Step, by uint64) *clusterv1.Step {
+		s.Last = proto.Uint64(s.GetLast() - by)
+		return s
+	}
+	otherTerm := c.step(park, follower, 0, leader, true)
+	otherTerm.LastTerm++
+	for what, at := range map[string]struct {
+		node int
+		step *clusterv1.Step
+	}{
+		"recover a follower":                    {follower, c.step(recovery, follower, 0, follower, false)},
+		"recover the leader":                    {leader, c.step(recovery, leader, 0, leader, false)},
+		"recover the leader by force":           {leader, c.step(recovery, leader, 0, leader, true)},
+		"park the leader":                       {leader, c.step(park, leader, 0, follower, false)},
+		"park the leader by force":              {leader, c.step(park, leader, 0, follower, true)},
+		"park a follower":                       {follower, c.step(park, follower, 0, leader, false)},
+		"park one that has more, by force":      {follower, changed(c.step(park, follower, 0, leader, true), 1)},
+		"recover one that has more, by force":   {follower, changed(c.step(recovery, follower, 0, follower, true), 1)},
+		"park one with another entry, by force": {follower, otherTerm},
+	} {
+		if err := c.nodes[0].StepAt(t.Context(), c.configs[at.node].NodeID, at.step); err == nil {
+			t.Errorf("%s: it is done", what)
+		}
+	}
+	for i, n := range c.nodes {
+		if g := n.Group(0); g == nil || g.IsLeader() != (i == leader) {
+			t.Errorf("node %d: its replica is closed, or leads", i)
+		}
+	}
+	if n, err := c.count(0, 0); err != nil || n != 4 {
+		t.Errorf("then: %d, %v", n, err)
+	}
+}
+
+// unsureDisk is storage that tells of a recovery that it has done that it has failed.
+type unsureDisk struct{ *clustertest.Storage }
+
+// Recover is cluster.Storage's.
+func (s unsureDisk) Recover(p crier.PartitionID, c raft.Configuration, term uint64) error {
+	return errors.Join(s.Storage.Recover(p, c, term), errors.New("told to fail"))
+}
+
+// Nobody knows whether a replica has become the truth: the others stay closed, and at the end of their time they find out that it has. Opened at once, the two
+// would be a majority of what was before.
+func TestARecoveryOfUnknownOutcome(t *testing.T) {
+	const p, partitions = crier.PartitionID(0), 1
+	c := newTrio(t, partitions)
+	c.settle(3, 0, 1, 2)
+	c.fill(partitions, 3)
+	for i := range c.nodes { // again, with disks that fail
+		c.stop(i)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range c.nodes {
+		wg.Go(func() {
+			c.stores[i].Forget()
+			n, err := cluster.Open(ctx, c.configs[i], unsureDisk{c.stores[i]}, clustertest.Host{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.nodes[i] = n
+		})
+	}
+	wg.Wait()
+	c.settle(3, 0, 1, 2)
+	for i := range c.nodes {
+		c.isolate(i)
+	}
+	var plan *crier.Recovery
+	for deadline := time.Now().Add(patience); plan == nil || len(plan.Partitions) <= partitions; time.Sleep(50 * time.Millisecond) {
+		var err error
+		if plan, err = c.nodes[0].PlanRecovery(ctx, true); time.Now().After(deadline) {
+			t.Fatalf("%+v, %v", plan, err)
+		}
+	}
+	err := c.nodes[0].Recover(ctx, plan, true)
+	if !errors.Is(err, crier.CodeTimeout) {
+		t.Errorf("a recovery that fails: %v", err)
+	}
+	i := slices.IndexFunc(plan.Partitions, func(one crier.PartitionRecovery) bool { return one.Partition == p.String() })
+	truth := plan.Partitions[i].Node
+	for i, n := range c.nodes {
+		if has := n.Group(p) != nil; has != (c.configs[i].NodeID == truth) {
+			t.Errorf("node %d, while %s may be the truth: its replica is open: %t", i, truth, has)
+		}
+	}
+	for i, n := range c.nodes {
+		if c.configs[i].NodeID == truth {
+			for deadline := time.Now().Add(patience); !n.Group(p).IsLeader(); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("the truth does not lead")
+				}
+			}
+		}
+	}
+	for _, p := range []crier.PartitionID{p, crier.SystemPartition} {
+		i := slices.IndexFunc(plan.Partitions, func(one crier.PartitionRecovery) bool { return one.Partition == p.String() })
+		for _, n := range c.nodes {
+			n.EndPark(p, plan.Partitions[i].Node)
+		}
+	}
+	for i, n := range c.nodes {
+		if has := c.configs[i].NodeID == truth; c.stores[i].Has(p) != has || (n.Group(p) != nil) != has {
+			t.Errorf("node %d, when %s is the truth: it has a replica: %t", i, truth, !has)
+		}
+	}
+	c.faults.HealAll()
+	c.settle(3, 0, 1, 2)
+	if n, err := c.count(1, p); err != nil || n != 4 {
+		t.Errorf("then: %d, %v", n, err)
 	}
 }

@@ -805,7 +805,13 @@ type Step struct {
 	// The node that leads the group.
 	Leader string `protobuf:"bytes,5,opt,name=leader,proto3" json:"leader,omitempty"`
 	// No term of the group that is known is higher.
-	Term          uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
+	Term uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
+	// The last entry of the node's replica that the step of a recovery was decided on, by its index: one with another is left alone.
+	Last *uint64 `protobuf:"varint,7,opt,name=last,proto3,oneof" json:"last,omitempty"`
+	// And its term.
+	LastTerm uint64 `protobuf:"varint,8,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`
+	// The recovery is forced: that the replica knows of a leader, which can't confirm itself, is no reason to leave it alone.
+	Force         bool `protobuf:"varint,9,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -882,11 +888,34 @@ func (x *Step) GetTerm() uint64 {
 	return 0
 }
 
+func (x *Step) GetLast() uint64 {
+	if x != nil && x.Last != nil {
+		return *x.Last
+	}
+	return 0
+}
+
+func (x *Step) GetLastTerm() uint64 {
+	if x != nil {
+		return x.LastTerm
+	}
+	return 0
+}
+
+func (x *Step) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 // Stepped answers a Step.
 type Stepped struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What went wrong; empty: nothing.
-	Error         string `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	// It may be done all the same, or be done yet.
+	Unsure        bool `protobuf:"varint,2,opt,name=unsure,proto3" json:"unsure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -926,6 +955,13 @@ func (x *Stepped) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *Stepped) GetUnsure() bool {
+	if x != nil {
+		return x.Unsure
+	}
+	return false
 }
 
 // Leave tells a node that it belongs to the cluster no longer.
@@ -1734,16 +1770,21 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\aapplied\x18\a \x01(\x04R\aapplied\"2\n" +
 	"\x06Server\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
-	"\x05votes\x18\x02 \x01(\bR\x05votes\"\xc5\x01\n" +
+	"\x05votes\x18\x02 \x01(\bR\x05votes\"\x9a\x02\n" +
 	"\x04Step\x12.\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1a.crier.cluster.v1.StepKindR\x04kind\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12/\n" +
 	"\x13configuration_index\x18\x04 \x01(\x04R\x12configurationIndex\x12\x16\n" +
 	"\x06leader\x18\x05 \x01(\tR\x06leader\x12\x12\n" +
-	"\x04term\x18\x06 \x01(\x04R\x04term\"\x1f\n" +
+	"\x04term\x18\x06 \x01(\x04R\x04term\x12\x17\n" +
+	"\x04last\x18\a \x01(\x04H\x00R\x04last\x88\x01\x01\x12\x1b\n" +
+	"\tlast_term\x18\b \x01(\x04R\blastTerm\x12\x14\n" +
+	"\x05force\x18\t \x01(\bR\x05forceB\a\n" +
+	"\x05_last\"7\n" +
 	"\aStepped\x12\x14\n" +
-	"\x05error\x18\x01 \x01(\tR\x05error\"\x1d\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\x12\x16\n" +
+	"\x06unsure\x18\x02 \x01(\bR\x06unsure\"\x1d\n" +
 	"\x05Leave\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\"j\n" +
 	"\aOperate\x121\n" +
@@ -1878,6 +1919,7 @@ func file_crier_cluster_v1_cluster_proto_init() {
 	if File_crier_cluster_v1_cluster_proto != nil {
 		return
 	}
+	file_crier_cluster_v1_cluster_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
