@@ -23,6 +23,8 @@ const (
 	gossipBuffer = 1400
 	// pushPullEvery is how often two nodes compare all that they know: what gossip has not brought, comes then.
 	pushPullEvery = 10 * time.Second
+	// reclaimAfter is how long a node must have been dead before it may come back at another address: memberlist by itself refuses it until it has forgotten the one before, after 30 s.
+	reclaimAfter = time.Second
 	// leaveTimeout bounds how long a leaving node waits for the news to spread.
 	leaveTimeout = time.Second
 	// updateTimeout bounds how long news about the node itself wait to be sent.
@@ -78,7 +80,7 @@ func openGossip(cfg *Config, table *routingTable, self *clusterv1.NodeMeta, chan
 	}
 	mc.AdvertisePort = mc.BindPort
 	mc.Delegate, mc.Events, mc.Alive, mc.Merge, mc.SecretKey, mc.Label = g, g, g, g, cfg.GossipKey, cfg.Name
-	mc.UDPBufferSize, mc.PushPullInterval = gossipBuffer, pushPullEvery
+	mc.UDPBufferSize, mc.PushPullInterval, mc.DeadNodeReclaimTime = gossipBuffer, pushPullEvery, reclaimAfter
 	mc.Logger = log.New(lineWriter{g.log}, "", 0)
 	if g.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("listen for gossip on %s: %w", cfg.GossipListen, err)
