@@ -28,7 +28,7 @@ type Storage interface {
 	SnapshotStore(p crier.PartitionID) raft.SnapshotStore
 	FSM(p crier.PartitionID) raft.FSM
 	// Configuration returns the last configuration of a group that its state machine was told of, and its index: it is committed. 0 while
-	// there is none.
+	// there is none. It must not block: the control actor asks.
 	Configuration(p crier.PartitionID) (index uint64, c raft.Configuration)
 	// Cut stops all state machines, waits until what those of the partitions have applied is durable, and returns what there is. Only these can be read from it. It
 	// blocks while another cut stands.

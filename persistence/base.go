@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/raft"
@@ -37,6 +38,8 @@ type base struct {
 	keys  keyBuilder
 	self  applier
 
+	configured atomic.Pointer[configured] // as in meta, without mu; nil while there is none
+
 	mu       sync.RWMutex
 	meta     *logv1.Meta // as of the last entry that was applied
 	writes   int         // of the command that is being applied
@@ -50,6 +53,22 @@ type base struct {
 	changed  bool        // the flusher knows of it
 	failed   bool        // a flush has failed; nothing is applied any more
 	flushed  *sync.Cond  // on mu: room, or something is durable
+}
+
+// configured is the last committed configuration of a group.
+type configured struct {
+	index         uint64
+	configuration raft.Configuration
+}
+
+// showConfiguration shows the configuration in meta to those who don't take mu, which a state that is replaced holds for long. The caller holds mu.
+func (b *base) showConfiguration() {
+	index := b.meta.GetConfigurationIndex()
+	if index == 0 {
+		b.configured.Store(nil)
+		return
+	}
+	b.configured.Store(&configured{index, raft.DecodeConfiguration(b.meta.GetConfiguration())})
 }
 
 func newBase(s *Store, p crier.PartitionID, self applier) *base {
@@ -74,6 +93,7 @@ func (b *base) loadMeta() error {
 		return err
 	}
 	b.stored = cloneMeta(b.meta)
+	b.showConfiguration()
 	return nil
 }
 
@@ -215,6 +235,7 @@ func (b *base) applyEntry(e *raft.Log) any {
 	switch e.Type {
 	case raft.LogConfiguration:
 		b.meta.ConfigurationIndex, b.meta.Configuration = e.Index, e.Data
+		b.showConfiguration()
 	case raft.LogCommand:
 		result = b.applyCommand(e.Data)
 	}

@@ -63,6 +63,7 @@ func (s *Store) recover(p crier.PartitionID, c raft.Configuration, term uint64) 
 		return errors.New("there is nothing of it")
 	}
 	b.meta.Configuration, b.meta.ConfigurationIndex = raft.EncodeConfiguration(c), index
+	b.showConfiguration()
 	b.touch()
 	var err error
 	if p != crier.SystemPartition {

@@ -201,15 +201,14 @@ func (s *Store) FSM(p crier.PartitionID) raft.FSM {
 	return s.machines[p]
 }
 
-// Configuration returns the last committed configuration of a group, and its index; 0 while there is none.
+// Configuration returns the last committed configuration of a group, and its index; 0 while there is none. It does not block, while the state is replaced either. What it
+// returns must not be changed.
 func (s *Store) Configuration(p crier.PartitionID) (uint64, raft.Configuration) {
-	b := s.base(p)
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if b.meta.GetConfigurationIndex() == 0 {
+	c := s.base(p).configured.Load()
+	if c == nil {
 		return 0, raft.Configuration{}
 	}
-	return b.meta.GetConfigurationIndex(), raft.DecodeConfiguration(b.meta.GetConfiguration())
+	return c.index, c.configuration
 }
 
 func (s *Store) base(p crier.PartitionID) *base {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -601,5 +602,59 @@ func TestABroadcastLeavesTheRecentAccounts(t *testing.T) {
 	}
 	if kept := m.recent.Keys(); len(kept) != 1 {
 		t.Errorf("%d accounts are in memory, one was changed", len(kept))
+	}
+}
+
+// The configuration of a group is told while its state is replaced, which takes long.
+func TestTheConfigurationIsToldMeanwhile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	want := raft.Configuration{Servers: []raft.Server{{ID: "x", Address: "x"}, {ID: "y", Address: "y"}}}
+	told := func(p crier.PartitionID) (uint64, raft.Configuration) {
+		b := s.base(p)
+		b.mu.Lock() // as restore does
+		defer b.mu.Unlock()
+		type answer struct {
+			index uint64
+			c     raft.Configuration
+		}
+		came := make(chan answer, 1)
+		go func() { // ends with the answer
+			index, c := s.Configuration(p)
+			came <- answer{index, c}
+		}()
+		select {
+		case a := <-came:
+			return a.index, a.c
+		case <-time.After(10 * time.Second):
+			t.Fatal("no answer while the state is locked")
+			return 0, raft.Configuration{}
+		}
+	}
+	for _, p := range []crier.PartitionID{0, crier.SystemPartition} {
+		if index, c := told(p); index != 0 || len(c.Servers) > 0 {
+			t.Errorf("partition %s, before there is one: %d, %v", p, index, c)
+		}
+		s.base(p).Apply(&raft.Log{Index: 3, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(want)})
+		if index, c := told(p); index != 3 || !slices.Equal(c.Servers, want.Servers) {
+			t.Errorf("partition %s: %d, %v", p, index, c)
+		}
+	}
+	if err := s.base(0).waitStored(3); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, dir)
+	if index, c := told(0); index != 3 || !slices.Equal(c.Servers, want.Servers) {
+		t.Errorf("after a restart: %d, %v", index, c)
+	}
+	if err := s.Drop(0); err != nil {
+		t.Fatal(err)
+	}
+	if index, _ := told(0); index != 0 {
+		t.Errorf("after it was deleted: %d", index)
 	}
 }
