@@ -1,9 +1,14 @@
 package cluster
 
 import (
+	"io"
+	"log"
 	"log/slog"
+	"net"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 
 	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
 )
@@ -53,5 +58,39 @@ func TestAKilledNodeComesBackElsewhere(t *testing.T) {
 	await(t, 5*time.Second, "b is back", func() bool { return at() != "" })
 	if now := back.list.LocalNode().Address(); now == first || at() != now {
 		t.Errorf("it is at %s, was at %s, and is believed to be at %s", now, first, at())
+	}
+}
+
+// A node whose news that it leaves are not sent in time, as on a busy machine, stops all the same.
+func TestALeaveThatTakesLongEndsGossip(t *testing.T) {
+	t.Parallel()
+	a, b := startGossip(t, "a"), startGossip(t, "b")
+	if err := b.list.Shutdown(); err != nil { // for one that sends no news
+		t.Fatal(err)
+	}
+	mc := memberlist.DefaultLANConfig()
+	mc.Name, mc.BindAddr, mc.BindPort, mc.AdvertisePort, mc.GossipInterval, mc.PushPullInterval = "b", "127.0.0.1", 0, 0, 0, 0
+	mc.Label, mc.Delegate, mc.Events, mc.Logger = "crier", b, b, log.New(io.Discard, "", 0)
+	var err error
+	if b.list, err = memberlist.Create(mc); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.list.Join([]string{a.list.LocalNode().Address()}); err != nil {
+		t.Fatal(err)
+	}
+	address := b.list.LocalNode().Address()
+	began := time.Now()
+	if err := b.close(); err != nil {
+		t.Errorf("a clean stop: %v", err)
+	}
+	if took := time.Since(began); took < leaveTimeout {
+		t.Errorf("it took %v only: the news were sent", took)
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatalf("gossip goes on: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -131,18 +131,17 @@ func (c *Core) Close() error {
 		c.stop()
 		c.running.Wait()
 	}
+	var errs []error
 	if c.Cluster != nil {
-		if err := c.Cluster.Close(); err != nil {
-			return err
-		}
+		errs = append(errs, c.Cluster.Close())
 	}
 	if c.fanout != nil {
 		c.fanout.Close()
 	}
-	if c.Store != nil {
-		return c.Store.Close()
+	if c.Store != nil { // whatever has failed before: it has things to write yet
+		errs = append(errs, c.Store.Close())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // host makes partition actors for the cluster. It implements cluster.Host.
