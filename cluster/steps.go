@@ -200,15 +200,19 @@ func (p *planner) group(id crier.PartitionID, g *groupView, holders, voters []st
 		p.wait("partition %s has no leader, or is changing", id)
 		return
 	}
-	if p.openMissing(id, g) || p.leaveLeader(id, g, voters) || p.build(id, g, holders, voters) || p.shed(id, g, holders, voters) {
+	if p.openMissing(id, g, holders) || p.leaveLeader(id, g, voters) || p.build(id, g, holders, voters) || p.shed(id, g, holders, voters) {
 		return
 	}
 	p.dropLeft(id, g)
 }
 
-// openMissing opens a group where its configuration says that it is, and it is not: the node began anew before the group had anything.
-func (p *planner) openMissing(id crier.PartitionID, g *groupView) bool {
+// openMissing opens a group where its configuration says that it is, and it is not: the node began anew before the group had anything. Where it is not to be any more, that is not
+// needed, and must not hold up its removal: it may fail each time.
+func (p *planner) openMissing(id crier.PartitionID, g *groupView, holders []string) bool {
 	for _, n := range g.holders() {
+		if !slices.Contains(holders, n) {
+			continue
+		}
 		if _, open := g.open[n]; !open && p.view.nodes[n] != nil && p.view.nodes[n].alive {
 			p.add(step{clusterv1.StepKind_STEP_KIND_OPEN, id, n})
 			return true

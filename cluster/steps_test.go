@@ -19,6 +19,7 @@ type model struct {
 	atOnce   int
 	building map[crier.PartitionID]map[string]int // passes that a replica needs yet
 	handed   int                                  // leaderships
+	broken   string                               // a node that opens nothing
 }
 
 func newModel(t *testing.T, nodes []string, groups, replicas, atOnce int) *model {
@@ -129,6 +130,9 @@ func (m *model) take(s step) {
 	}
 	switch s.kind {
 	case clusterv1.StepKind_STEP_KIND_OPEN:
+		if s.node == m.broken {
+			return
+		}
 		if _, open := g.open[s.node]; !open {
 			g.open[s.node], m.building[s.group][s.node] = 0, 2
 		}
@@ -326,5 +330,28 @@ func TestAJoinHandsOverLittle(t *testing.T) {
 		} else {
 			t.Logf("the node after %d: %d leaders of %d were handed over", n, m.handed, groups)
 		}
+	}
+}
+
+// A node that can't open what it should have, as with a damaged disk, is drained all the same.
+func TestANodeThatOpensNothingIsDrained(t *testing.T) {
+	t.Parallel()
+	m := newModel(t, nodes(4), 16, 3, 2)
+	m.settle("before")
+	m.broken = nodes(4)[1]
+	closed := 0
+	for p, g := range m.view.groups {
+		if _, open := g.open[m.broken]; open && g.leader != m.broken && p != crier.SystemPartition {
+			delete(g.open, m.broken)
+			closed++
+		}
+	}
+	if closed == 0 {
+		t.Fatal("it has nothing but what it leads")
+	}
+	m.view.nodes[m.broken].state = crier.NodeDraining
+	m.settle("drained")
+	if at := m.view.nodes[m.broken]; at.state != crier.NodeDrained {
+		t.Errorf("it is %s", at.state)
 	}
 }
