@@ -37,6 +37,7 @@ type NodeStatus struct {
 	Node
 	Alive    bool   `json:"alive"`
 	Away     int64  `json:"away_seconds,omitempty"` // since when it is not alive, as far as the coordinator knows
+	Full     bool   `json:"full,omitempty"`         // its disk is almost: it leads nothing where another node can
 	Address  string `json:"address,omitempty"`      // of its gossip
 	Version  string `json:"version,omitempty"`
 	Replicas int    `json:"replicas"`

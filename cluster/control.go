@@ -111,7 +111,7 @@ func (c *control) step(ctx actor.Context, call func(context.Context) error) {
 
 // survey tells of this node's replicas.
 func (n *Node) survey() *clusterv1.Surveyed {
-	s := &clusterv1.Surveyed{Version: n.cfg.Version}
+	s := &clusterv1.Surveyed{Version: n.cfg.Version, Full: n.storage.Writable() != nil}
 	for _, g := range n.open() {
 		s.Replicas = append(s.Replicas, g.report())
 	}

@@ -30,6 +30,8 @@ type Storage interface {
 	// Configuration returns the last configuration of a group that its state machine was told of, and its index: it is committed. 0 while
 	// there is none. It must not block: the control actor asks.
 	Configuration(p crier.PartitionID) (index uint64, c raft.Configuration)
+	// Writable returns why commands are refused here, nil where they are not: the disk is almost full. It may be a second old.
+	Writable() error
 	// Cut stops all state machines, waits until what those of the partitions have applied is durable, and returns what there is. Only these can be read from it. It
 	// blocks while another cut stands.
 	Cut(partitions []crier.PartitionID) (crier.Cut, error)

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -38,7 +39,7 @@ type reconciler struct {
 	began  time.Time
 
 	marks map[crier.PartitionID]uint64 // of the pass before
-	lives []string                     // of the nodes that were alive in the pass before
+	lives []string                     // of the nodes in the pass before
 	quiet time.Time                    // since when they are the same
 
 	mu       sync.Mutex
@@ -164,7 +165,7 @@ func (r *reconciler) look(ctx context.Context) *view {
 		}
 		at := &nodeView{state: n.State}
 		if a := answers[n.ID]; a != nil {
-			at.alive = true
+			at.alive, at.full = true, a.GetFull()
 			r.seen[n.ID], r.versions[n.ID] = now, a.GetVersion()
 		}
 		at.lost = now.Sub(r.lastSeen(n.ID)) >= r.node.cfg.Grace
@@ -274,11 +275,11 @@ func (v *view) fill(answers map[string]*clusterv1.Surveyed) {
 	}
 }
 
-// livesOf returns the lives of the nodes that are alive: one that was away between two looks, and in neither, is in another life.
+// livesOf returns the lives of the nodes that are alive, and which of them are full: one that was away between two looks, and in neither, is in another life.
 func (r *reconciler) livesOf(v *view) (lives []string) {
 	for id, n := range v.nodes {
 		if m, ok := r.node.gossip.member(id); ok && n.alive {
-			lives = append(lives, id+" "+m.ActorSystem)
+			lives = append(lives, fmt.Sprint(id, m.ActorSystem, n.full))
 		}
 	}
 	slices.Sort(lives)

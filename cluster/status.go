@@ -45,7 +45,7 @@ func (r *reconciler) current() *crier.ClusterStatus {
 	for _, n := range r.node.storage.Nodes() {
 		status := crier.NodeStatus{Node: n, Version: r.versions[n.ID], Replicas: held[n.ID], Leads: leads[n.ID]}
 		if at := r.view.nodes[n.ID]; at != nil && at.alive {
-			status.Alive = true
+			status.Alive, status.Full = true, at.full
 		} else if !n.State.Gone() {
 			status.Away = int64(time.Since(r.lastSeen(n.ID)) / time.Second)
 		}

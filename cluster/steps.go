@@ -22,6 +22,7 @@ type view struct {
 type nodeView struct {
 	state crier.NodeState
 	alive bool // gossip believes so, and it has answered
+	full  bool // its disk is: what it leads takes no writes
 	lost  bool // not alive for longer than the grace: what it held is rebuilt elsewhere
 }
 
@@ -222,13 +223,20 @@ func (p *planner) openMissing(id crier.PartitionID, g *groupView, holders []stri
 }
 
 // leaveLeader hands over where the leader is not to vote any longer, to who leads least: at once where its node is about to leave, and else when the replica in its place
-// is ready, since until then somebody else's may have become the one to go.
+// is ready, since until then somebody else's may have become the one to go. It also hands over at once where the disk of the leader's node is full and that of another is not.
 func (p *planner) leaveLeader(id crier.PartitionID, g *groupView, voters []string) bool {
-	if slices.Contains(voters, g.leader) {
+	at := p.view.nodes[g.leader]
+	full := at != nil && at.full
+	if slices.Contains(voters, g.leader) && !full {
 		return false
 	}
 	ready := p.ready(g, voters)
-	if at := p.view.nodes[g.leader]; len(ready) == 0 || len(ready) < len(voters) && at != nil && at.state == crier.NodeMember {
+	missing := len(voters) - len(ready)
+	if full {
+		missing = 0
+		ready = slices.DeleteFunc(ready, func(n string) bool { return p.view.nodes[n].full })
+	}
+	if len(ready) == 0 || missing > 0 && at != nil && at.state == crier.NodeMember {
 		return false
 	}
 	next := slices.MinFunc(ready, func(a, b string) int { return cmp.Compare(p.leads[a], p.leads[b]) })
@@ -333,7 +341,7 @@ func (p *planner) leaders(wanted map[crier.PartitionID][]string) {
 		}
 		leads[id] = g.leader
 		for _, n := range g.voters {
-			if p.caughtUp(g, n) && p.view.takes(n) {
+			if p.caughtUp(g, n) && p.view.takes(n) && !p.view.nodes[n].full {
 				can[id] = append(can[id], n)
 			}
 		}

@@ -256,7 +256,7 @@ func TestStepsAreSafeAndSettle(t *testing.T) {
 	}
 }
 
-// disturb does something to a node: one joins, is drained, dies, is lost or given up, or comes back.
+// disturb does something to a node: one joins, is drained, dies, is lost or given up, or comes back; now and then a disk is full, or not any more.
 func (m *model) disturb(random *rand.Rand, round int) {
 	var alive, dead []string
 	for id, n := range m.view.nodes {
@@ -268,6 +268,10 @@ func (m *model) disturb(random *rand.Rand, round int) {
 	}
 	slices.Sort(alive)
 	slices.Sort(dead)
+	if round%3 == 1 { // beside the rest
+		n := m.view.nodes[alive[round%len(alive)]]
+		n.full = !n.full
+	}
 	switch what := random.IntN(5); {
 	case what == 0 || len(alive) < 4:
 		m.view.nodes[fmt.Sprint("joined in round ", round)] = &nodeView{state: crier.NodeMember, alive: true}
@@ -282,9 +286,10 @@ func (m *model) disturb(random *rand.Rand, round int) {
 	}
 }
 
-// heal brings the dead back, or gives them up.
+// heal brings the dead back, or gives them up, and makes room.
 func (m *model) heal() {
 	for _, n := range m.view.nodes {
+		n.full = false
 		if !n.alive && n.state != crier.NodeRemoved {
 			n.alive, n.lost = true, false
 		}
@@ -316,6 +321,48 @@ func TestALostNodeWithoutAReplacementKeepsItsPlace(t *testing.T) {
 }
 
 // When a node joins, leaders are handed over for those that leave a group and those that it is to lead, and not more.
+// A node with a full disk leads nothing where another can; once there is room it has its share again.
+func TestAFullNodeLeadsNothing(t *testing.T) {
+	t.Parallel()
+	names := nodes(4)
+	m := newModel(t, names[:3], 24, 3, 1)
+	m.settle("three nodes")
+	full := names[0]
+	m.view.nodes[full].full = true
+	quiet := func(what string) (leads int) {
+		t.Helper()
+		for passes := 0; !m.pass(func() bool { return true }); passes++ {
+			if passes == 3000 {
+				t.Fatalf("%s: never settled: %s", what, m.shown().next(3, 1, true).waiting)
+			}
+		}
+		for p, g := range m.view.groups {
+			if g.leader == full && p != crier.SystemPartition {
+				leads++
+			}
+		}
+		return leads
+	}
+	if leads := quiet("one is full"); leads != 0 {
+		t.Errorf("it leads %d", leads)
+	}
+	m.view.nodes[names[3]] = &nodeView{state: crier.NodeMember, alive: true}
+	if leads := quiet("a node more"); leads != 0 {
+		t.Errorf("beside a fourth node it leads %d", leads)
+	}
+	for _, n := range names {
+		m.view.nodes[n].full = true
+	}
+	before := m.handed
+	if quiet("all are full"); m.handed != before {
+		t.Errorf("%d leaderships change hands, and nobody has room", m.handed-before)
+	}
+	for _, n := range names {
+		m.view.nodes[n].full = false
+	}
+	m.settle("there is room again")
+}
+
 func TestAJoinHandsOverLittle(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{3, 4, 7} {

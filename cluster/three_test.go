@@ -232,6 +232,36 @@ func TestABriefAbsenceIsNoticed(t *testing.T) {
 	}
 }
 
+// A node whose disk is full would refuse what is proposed to the groups that it leads: others lead them until there is room.
+func TestAFullDiskLeadsNothing(t *testing.T) {
+	c := newTrio(t, 8)
+	c.settle(3, 0, 1, 2)
+	leads := func() (n int) {
+		for p := range crier.PartitionID(8) {
+			if c.nodes[2].Group(p).IsLeader() {
+				n++
+			}
+		}
+		return n
+	}
+	c.stores[2].Fill(true)
+	for deadline := time.Now().Add(patience); leads() > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the full node leads %d partitions yet", leads())
+		}
+	}
+	if s, err := c.status(); err != nil || !slices.ContainsFunc(s.Nodes, func(n crier.NodeStatus) bool { return n.Full && n.ID == c.configs[2].NodeID }) {
+		t.Errorf("the status does not tell: %+v, %v", s, err)
+	}
+	for p := range crier.PartitionID(8) {
+		if n, err := c.count(0, p); err != nil || n != 1 {
+			t.Errorf("partition %s: %d, %v", p, n, err)
+		}
+	}
+	c.stores[2].Fill(false)
+	c.settle(3, 0, 1, 2)
+}
+
 // leader returns the node that leads a partition.
 func (c *trio) leader(p crier.PartitionID) int {
 	return slices.IndexFunc(c.nodes, func(n *cluster.Node) bool { return n != nil && n.Group(p).IsLeader() })

@@ -27,6 +27,7 @@ type Storage struct {
 	formed  []string
 	forming bool
 	hangs   chan struct{} // closed when the disk goes on; nil: it does not hang
+	full    error
 }
 
 // group is what is kept of one group.
@@ -48,6 +49,22 @@ func (s *Storage) group(p crier.PartitionID) *group {
 		s.groups[p] = &group{raft.NewInmemStore(), raft.NewInmemSnapshotStore(), &State{nodes: make(map[string]crier.NodeState)}}
 	}
 	return s.groups[p]
+}
+
+// Fill has the disk be full, or not any more.
+func (s *Storage) Fill(full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.full = nil; full {
+		s.full = errors.New("the disk is full")
+	}
+}
+
+// Writable is cluster.Storage's.
+func (s *Storage) Writable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full
 }
 
 // Members is cluster.Storage's.

@@ -131,7 +131,10 @@ func writeCluster(out io.Writer, s *crier.ClusterStatus) error {
 			continue
 		}
 		alive := "yes"
-		if !n.Alive {
+		switch {
+		case n.Full:
+			alive = "yes, disk full"
+		case !n.Alive:
 			alive = fmt.Sprintf("no, for %v", time.Duration(n.Away)*time.Second)
 		}
 		id := n.ID

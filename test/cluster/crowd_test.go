@@ -22,6 +22,8 @@ const (
 	pushers   = 2
 	// pushPause is the mean pause between two pushes of a pusher.
 	pushPause = 150 * time.Millisecond
+	// againEvery is of how many pushes one is sent once more.
+	againEvery = 8
 	// reportEvery is how often it is asked how far pushes are.
 	reportEvery = 200 * time.Millisecond
 )
@@ -226,9 +228,28 @@ func (w *crowd) push(who *audience, kept bool) *push {
 	}
 	p.accepted = time.Now()
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.pushes[p.task] = p
+	w.mu.Unlock()
+	if random%againEvery == 0 {
+		w.pushAgain(ask, p.task)
+	}
 	return p
+}
+
+// pushAgain sends a push that was acknowledged once more, as a back end does that has lost the answer: it is the same one.
+func (w *crowd) pushAgain(ask client.Push, task crier.TaskID) {
+	w.any("push again", func(cl *client.Client) error {
+		ctx, cancel := context.WithTimeout(w.c.t.Context(), callPatience)
+		defer cancel()
+		again, err := cl.Push(ctx, ask)
+		if errors.Is(err, crier.CodePushRepeated) {
+			err = nil
+		}
+		if err == nil && again != task {
+			w.c.t.Errorf("push %s, sent once more, is %s", task, again)
+		}
+		return err
+	})
 }
 
 // swing gives a member the tag, or takes it away.

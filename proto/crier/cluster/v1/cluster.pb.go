@@ -587,7 +587,9 @@ type Surveyed struct {
 	// The version of its binary.
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// One for each group that is open there.
-	Replicas      []*Replica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	Replicas []*Replica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// Its disk is almost full: it refuses what is proposed to the groups that it leads.
+	Full          bool `protobuf:"varint,3,opt,name=full,proto3" json:"full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -634,6 +636,13 @@ func (x *Surveyed) GetReplicas() []*Replica {
 		return x.Replicas
 	}
 	return nil
+}
+
+func (x *Surveyed) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
 }
 
 // Replica is a group on one node.
@@ -1756,10 +1765,11 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\tR\x04node\"=\n" +
 	"\aLeaders\x122\n" +
 	"\aleaders\x18\x01 \x03(\v2\x18.crier.cluster.v1.LeaderR\aleaders\"\b\n" +
-	"\x06Survey\"[\n" +
+	"\x06Survey\"o\n" +
 	"\bSurveyed\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x125\n" +
-	"\breplicas\x18\x02 \x03(\v2\x19.crier.cluster.v1.ReplicaR\breplicas\"\xe4\x01\n" +
+	"\breplicas\x18\x02 \x03(\v2\x19.crier.cluster.v1.ReplicaR\breplicas\x12\x12\n" +
+	"\x04full\x18\x03 \x01(\bR\x04full\"\xe4\x01\n" +
 	"\aReplica\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x14\n" +
