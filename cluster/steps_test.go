@@ -329,6 +329,15 @@ func TestAFullNodeLeadsNothing(t *testing.T) {
 	m.settle("three nodes")
 	full := names[0]
 	m.view.nodes[full].full = true
+	led := 0
+	for _, g := range m.view.groups {
+		if g.leader == full {
+			led++
+		}
+	}
+	if steps := m.shown().next(3, 1, false).steps; len(steps) != led || led == 0 { // at once, all of them
+		t.Errorf("it leads %d groups, and the next steps are %v", led, steps)
+	}
 	quiet := func(what string) (leads int) {
 		t.Helper()
 		for passes := 0; !m.pass(func() bool { return true }); passes++ {
