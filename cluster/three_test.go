@@ -317,6 +317,13 @@ func TestALeaderThatHungIsNotVerified(t *testing.T) {
 	if err := group.Verify(t.Context()); err != nil || group.Alone() {
 		t.Fatalf("before: %v, alone: %v", err, group.Alone())
 	}
+	term := group.Term()
+	if err := group.Led(term).Verify(t.Context()); err != nil {
+		t.Fatalf("in the term: %v", err)
+	}
+	if err := group.Led(term - 1).Verify(t.Context()); !errors.Is(err, cluster.ErrNotLeader) {
+		t.Fatalf("in a term before: %v", err)
+	}
 	proceed := sync.OnceFunc(c.stores[old].Hang())
 	t.Cleanup(proceed) // before the nodes are stopped
 	c.isolate(old)

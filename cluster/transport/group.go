@@ -255,14 +255,14 @@ func (g *group) Hurry() (done func()) {
 	}
 }
 
-// Confirmed returns how many of the peers have answered a heartbeat with success that was sent at since or later: until then they knew
-// of no higher term than this node's.
-func (g *group) Confirmed(since time.Time, peers []raft.ServerAddress) int {
+// Confirmed returns how many of the peers have answered a heartbeat of the term with success that was sent at since or later: until then they knew
+// of no higher one.
+func (g *group) Confirmed(since time.Time, term uint64, peers []raft.ServerAddress) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := 0
 	for _, p := range peers {
-		if c, ok := g.confirmed[string(p)]; ok && !c.sent.Before(since) {
+		if c, ok := g.confirmed[string(p)]; ok && c.term == term && !c.sent.Before(since) {
 			n++
 		}
 	}

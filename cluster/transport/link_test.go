@@ -181,9 +181,9 @@ func TestHeartbeatsTravelTogether(t *testing.T) {
 	began := time.Now()
 	all()
 	confirmed := muxes["a"].Group(7).(interface {
-		Confirmed(since time.Time, peers []raft.ServerAddress) int
+		Confirmed(since time.Time, term uint64, peers []raft.ServerAddress) int
 	}).Confirmed
-	if peers := []raft.ServerAddress{"b"}; confirmed(began, peers) != 1 || confirmed(time.Now(), peers) != 0 {
+	if peers := []raft.ServerAddress{"b"}; confirmed(began, 1, peers) != 1 || confirmed(time.Now(), 1, peers) != 0 || confirmed(began, 2, peers) != 0 {
 		t.Error("a heartbeat that has travelled confirms nothing, or too much")
 	}
 	for node, peer := range map[string]string{"a": "b", "b": "a"} {
@@ -235,9 +235,9 @@ func TestHurry(t *testing.T) {
 		t.Error(err)
 	}
 	confirmed := a.(interface {
-		Confirmed(since time.Time, peers []raft.ServerAddress) int
+		Confirmed(since time.Time, term uint64, peers []raft.ServerAddress) int
 	}).Confirmed
-	if confirmed(since, []raft.ServerAddress{"b", "c"}) != 1 || confirmed(time.Now(), []raft.ServerAddress{"b"}) != 0 {
+	if confirmed(since, 1, []raft.ServerAddress{"b", "c"}) != 1 || confirmed(time.Now(), 1, []raft.ServerAddress{"b"}) != 0 {
 		t.Error("the heartbeat that was hurried up confirms nothing, or too much")
 	}
 }

@@ -163,10 +163,10 @@ func (h *host) setNode(n *cluster.Node) {
 // PartitionProps is cluster.Host's.
 func (h *host) PartitionProps(p crier.PartitionID, g *cluster.Group, term uint64) *actor.Props {
 	if p == crier.SystemPartition {
-		return actors.SystemProps(h.store.SystemReplica(g), h.metrics)
+		return actors.SystemProps(h.store.SystemReplica(g.Led(term)), h.metrics)
 	}
 	return actors.PartitionProps(actors.Deps{
-		Partition: p, Term: term, Replica: h.store.Replica(p, g), System: h.store.SystemReplica(nil),
+		Partition: p, Term: term, Replica: h.store.Replica(p, g.Led(term)), System: h.store.SystemReplica(nil),
 		Directory: h, Vendors: h.vendors, Fanout: h.fanout, Grace: actors.DefaultGrace, Idle: actors.DefaultIdle, Metrics: h.metrics, Logger: h.log,
 	})
 }
