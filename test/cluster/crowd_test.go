@@ -23,7 +23,7 @@ const (
 	// pushPause is the mean pause between two pushes of a pusher.
 	pushPause = 150 * time.Millisecond
 	// againEvery is of how many pushes one is sent once more.
-	againEvery = 8
+	againEvery = 7
 	// reportEvery is how often it is asked how far pushes are.
 	reportEvery = 200 * time.Millisecond
 )
