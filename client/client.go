@@ -70,7 +70,7 @@ func UserSig(sig string) Auth {
 // crier.CodeUnknownAccount) and read with crier.AsError. All calls block until an answer has come, the attempts are
 // used up, or ctx ends.
 type Client struct {
-	// HTTP makes the requests. New sets one with a time-out of 10 s a try, that keeps up to 64 idle connections.
+	// HTTP makes the requests. New sets one with a time-out of 10 s a try. All that it sets share their connections, and keep up to 64 idle ones a host.
 	HTTP *http.Client
 	// Attempts is how often a call is tried where trying again is safe: after an error of the network, a 5xx, or a
 	// code that asks for it (60007, 60008, 91000). New sets DefaultAttempts.
@@ -82,6 +82,17 @@ type Client struct {
 	auth       Auth
 }
 
+// transport is that of all clients: one that is made for a few calls leaves no connections behind.
+var transport = sync.OnceValue(func() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok { // the program has put its own there
+		return http.DefaultTransport
+	}
+	t = t.Clone()
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, idleMost // 0: no bound over all hosts
+	return t
+})
+
 // New makes a client of the server at baseURL, such as https://push.example.com,
 // for an app and one of its admins.
 func New(baseURL string, app crier.AppID, identifier crier.UserID, auth Auth) (*Client, error) {
@@ -92,14 +103,8 @@ func New(baseURL string, app crier.AppID, identifier crier.UserID, auth Auth) (*
 	if auth == nil {
 		return nil, errors.New("a client needs an Auth")
 	}
-	transport := http.DefaultTransport
-	if t, ok := transport.(*http.Transport); ok { // else the program has put its own there
-		t = t.Clone()
-		t.MaxIdleConnsPerHost = idleMost
-		transport = t
-	}
 	return &Client{
-		HTTP: &http.Client{Timeout: callTimeout, Transport: transport}, Attempts: DefaultAttempts,
+		HTTP: &http.Client{Timeout: callTimeout, Transport: transport()}, Attempts: DefaultAttempts,
 		base: strings.TrimSuffix(baseURL, "/"), app: app, identifier: identifier, auth: auth,
 	}, nil
 }

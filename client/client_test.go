@@ -121,11 +121,11 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	}
 	server.Start()
 	t.Cleanup(server.Close)
-	c, err := client.New(server.URL, app, "administrator", client.SecretKey(key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range rounds {
+	for range rounds { // each with a client of its own
+		c, err := client.New(server.URL, app, "administrator", client.SecretKey(key))
+		if err != nil {
+			t.Fatal(err)
+		}
 		all.Add(callers)
 		var calls sync.WaitGroup
 		for range callers {
