@@ -86,6 +86,12 @@ func (s *Service) FollowApps(ctx context.Context) {
 	}
 }
 
+// disabled reports whether an app is disabled, as far as this node knows.
+func (s *Service) disabled(id crier.AppID) bool {
+	app := s.App(id)
+	return app != nil && app.Disabled
+}
+
 // newlyDisabled reports whether an app is disabled that has changed since it was seen, and notes what is seen now. An app is another one after each change,
 // so that one which was enabled only between two looks counts too.
 func (s *Service) newlyDisabled(seen map[crier.AppID]*crier.App) (disabled bool) {

@@ -140,7 +140,7 @@ func (s *session) enter(ctx actor.Context, at attached) {
 
 // onAppDisabled ends the session if its app is disabled.
 func (s *session) onAppDisabled(ctx actor.Context) {
-	if app := s.service.App(s.login.App); app != nil && app.Disabled {
+	if s.service.disabled(s.login.App) {
 		s.close(ctx, crier.CloseDisabled)
 	}
 }
@@ -264,7 +264,7 @@ func (s *session) attachAgain(ctx actor.Context) {
 func (s *session) onReattached(ctx actor.Context, m reattached) {
 	switch {
 	case s.ending:
-	case errors.Is(m.err, crier.CodeAppDisabled):
+	case errors.Is(m.err, crier.CodeAppDisabled) && s.service.disabled(s.login.App): // here too: one of the nodes may be behind
 		s.close(ctx, crier.CloseDisabled)
 	case errors.Is(m.err, crier.CodeAccountMissing): // its client would create the account by another login
 		s.close(ctx, crier.CloseDeleted)

@@ -233,8 +233,13 @@ func (p *planner) leaveLeader(id crier.PartitionID, g *groupView, voters []strin
 	ready := p.ready(g, voters)
 	missing := len(voters) - len(ready)
 	if full {
-		missing = 0
-		ready = slices.DeleteFunc(ready, func(n string) bool { return p.view.nodes[n].full })
+		room := slices.DeleteFunc(slices.Clone(ready), func(n string) bool { return p.view.nodes[n].full })
+		switch {
+		case len(room) > 0:
+			ready, missing = room, 0
+		case slices.Contains(voters, g.leader):
+			return false // it stays: the others are full, too
+		}
 	}
 	if len(ready) == 0 || missing > 0 && at != nil && at.state == crier.NodeMember {
 		return false

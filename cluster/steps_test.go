@@ -366,6 +366,11 @@ func TestAFullNodeLeadsNothing(t *testing.T) {
 	if quiet("all are full"); m.handed != before {
 		t.Errorf("%d leaderships change hands, and nobody has room", m.handed-before)
 	}
+	m.view.nodes[names[1]].state = crier.NodeDraining // it hands over what it leads, to others that are full
+	quiet("all are full, and one is drained")
+	if m.view.nodes[names[1]].state != crier.NodeDrained {
+		t.Error("the drain has not ended")
+	}
 	for _, n := range names {
 		m.view.nodes[n].full = false
 	}

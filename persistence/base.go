@@ -51,7 +51,7 @@ type base struct {
 	storing  *logv1.Meta // its meta
 	stored   *logv1.Meta // what the disk has
 	changed  bool        // the flusher knows of it
-	failed   bool        // a flush has failed; nothing is applied any more
+	failed   bool        // a flush or a command has failed; nothing is applied any more
 	flushed  *sync.Cond  // on mu: room, or something is durable
 }
 
