@@ -74,6 +74,7 @@ type partition struct {
 	root      outbox
 	self      *actor.PID
 	users     map[userKey]*actor.PID
+	accounts  map[string]userKey                          // of user actors that have not ended, by the ids of their processes
 	present   map[userKey]*sessionsChanged                // accounts with sessions
 	online    map[crier.AppID]map[uint32]*sessionsChanged // the same by ordinal
 	apps      map[crier.AppID]*actor.PID
@@ -135,7 +136,7 @@ type (
 func newPartition(d Deps) *partition {
 	p := &partition{
 		Deps: d, log: d.Logger.With("component", "actors", "partition", d.Partition.String()),
-		users: make(map[userKey]*actor.PID), present: make(map[userKey]*sessionsChanged),
+		users: make(map[userKey]*actor.PID), accounts: make(map[string]userKey), present: make(map[userKey]*sessionsChanged),
 		online: make(map[crier.AppID]map[uint32]*sessionsChanged), apps: make(map[crier.AppID]*actor.PID),
 		campaigns: make(map[crier.TaskID]*actor.PID), queues: make(map[crier.AppID]*campaignQueue),
 		acks: make(map[crier.AppID][]crier.Ack), notifiers: make(map[crier.TaskID]*notifier), since: time.Now(),
@@ -263,17 +264,19 @@ func (p *partition) command(call func(context.Context) func(actor.Context)) bool
 	return true
 }
 
+// onTerminated is the end of a child. Many users may end at a time, which must cost no more than they are.
 func (p *partition) onTerminated(who *actor.PID) {
+	if key, ok := p.accounts[who.GetId()]; ok {
+		delete(p.accounts, who.GetId())
+		if pid := p.users[key]; pid != nil && pid.Equal(who) { // else another has taken its place
+			delete(p.users, key)
+			p.absent(key)
+		}
+		return
+	}
 	for task, pid := range p.campaigns {
 		if pid.Equal(who) {
 			delete(p.campaigns, task)
-			return
-		}
-	}
-	for key, pid := range p.users {
-		if pid.Equal(who) {
-			delete(p.users, key)
-			p.absent(key)
 			return
 		}
 	}
@@ -332,7 +335,7 @@ func (p *partition) user(ctx actor.Context, key userKey) *actor.PID {
 	pid := p.users[key]
 	if pid == nil {
 		pid = ctx.Spawn(userProps(p.Deps, key, ctx.Self(), p.recorder))
-		p.users[key] = pid
+		p.users[key], p.accounts[pid.GetId()] = pid, key
 	}
 	return pid
 }
