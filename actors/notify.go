@@ -191,6 +191,12 @@ func (n *notifier) rested() bool {
 	return !time.Now().Before(n.due)
 }
 
+// disabled reports whether the campaign's app is disabled: nobody hears from it, until it is changed again, or the campaign is over.
+func (n *notifier) disabled() bool {
+	app := n.System.App(n.campaign.App)
+	return app != nil && app.Disabled && time.Now().Before(n.campaign.Expires())
+}
+
 // fallback is when accounts that have not acknowledged get a notification although they seem connected.
 func (n *notifier) fallback() time.Time {
 	app := n.System.App(n.campaign.App)
@@ -215,6 +221,10 @@ func (n *notifier) pass(ctx context.Context) {
 	n.from = -1
 	for _, part := range [][2]int64{{from, math.MaxUint32}, {-1, from}} {
 		for last := part[0]; last < part[1] && !gaveUp; {
+			if n.disabled() {
+				n.due = n.campaign.Expires()
+				return
+			}
 			targets, err := n.Replica.VendorTargets(n.campaign.App, n.campaign.Seq, last, notifyChunk)
 			if err != nil {
 				n.log.Error("who is to be notified can't be read", "err", err)

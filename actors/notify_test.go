@@ -354,6 +354,43 @@ func TestAWrongCredentialCostsNothing(t *testing.T) {
 	eventually(t, "everybody is told", accepted(users))
 }
 
+// A push that was accepted before its app was disabled went on notifying phones.
+func TestADisabledAppNotifiesNobody(t *testing.T) {
+	t.Parallel()
+	const users = 300
+	n := newNode(t, 1)
+	change(t, n, imports(users)...)
+	for i := range users {
+		phone(t, n, crier.UserID(fmt.Sprint("user", i)), fmt.Sprintf("token%03d", i))
+	}
+	first, proceed := make(chan struct{}, users), make(chan struct{})
+	n.Vendors.Answer(func(*crier.DevicePush) crier.Outcome {
+		first <- struct{}{}
+		<-proceed
+		return crier.Outcome{Class: crier.OutcomeAccepted}
+	})
+	task := push(t, n, time.Hour)
+	<-first // in the middle of the first chunk
+	disable(t, n.Service, true)
+	close(proceed)
+	_, replica := partitionOf(n, "user0")
+	accepted := func() uint64 {
+		f, err := replica.Funnel(appID, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Vendor.Accepted
+	}
+	eventually(t, "the chunk is recorded", func() bool { return accepted() > 0 })
+	time.Sleep(100 * time.Millisecond) // for another one
+	if got := accepted(); got > 64 {
+		t.Errorf("%d were told after the app was disabled", got)
+	}
+	disable(t, n.Service, false)
+	eventually(t, "the rest is told", func() bool { return accepted() == users })
+	waitDone(t, n, task, users)
+}
+
 // A refusal that is of one device alone is the last.
 func TestADeviceOfAnotherApp(t *testing.T) {
 	t.Parallel()
