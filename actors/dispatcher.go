@@ -14,57 +14,44 @@ const workersEach = 8
 // to many connections starts two for each of them, whose stacks grow every time. Safe for concurrent use.
 type dispatcher struct {
 	mu      sync.Mutex
-	waiting []func() // in order; what is before next has run
-	next    int
+	waiting fifo[*mailbox]
 	workers int
 	most    int
 }
-
-var _ actor.Dispatcher = (*dispatcher)(nil)
 
 // Those of user actors and of sessions have one each, so that a message to many goes on to the first session before the last user has it.
 var users, sessions = newDispatcher(), newDispatcher()
 
 func newDispatcher() *dispatcher { return &dispatcher{most: workersEach * runtime.GOMAXPROCS(0)} }
 
-// Schedule is actor.Dispatcher's.
-func (d *dispatcher) Schedule(run func()) {
+// mailbox is an actor.MailboxProducer: it returns one that the dispatcher runs.
+func (d *dispatcher) mailbox() actor.Mailbox { return &mailbox{dispatcher: d} }
+
+// schedule runs a mailbox when those that came before it have had their turn.
+func (d *dispatcher) schedule(m *mailbox) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.waiting) == cap(d.waiting) && d.next > len(d.waiting)/2 {
-		n := copy(d.waiting, d.waiting[d.next:])
-		clear(d.waiting[n:])
-		d.waiting, d.next = d.waiting[:n], 0
-	}
-	d.waiting = append(d.waiting, run)
+	d.waiting.push(m)
 	if d.workers < d.most {
 		d.workers++
 		go d.work()
 	}
 }
 
-// Throughput is actor.Dispatcher's: how many messages an actor takes before others get a turn of the processor.
-func (d *dispatcher) Throughput() int { return 300 }
-
 // work runs what waits until nothing does.
 func (d *dispatcher) work() {
-	for run := d.take(); run != nil; run = d.take() {
-		run()
+	for m := d.take(); m != nil; m = d.take() {
+		m.run()
 	}
 }
 
 // take returns what has waited longest, nil where nothing does: the worker ends.
-func (d *dispatcher) take() func() {
+func (d *dispatcher) take() *mailbox {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.next == len(d.waiting) {
+	if d.waiting.len() == 0 {
 		d.workers--
 		return nil
 	}
-	run := d.waiting[d.next]
-	d.waiting[d.next] = nil
-	if d.next++; d.next == len(d.waiting) {
-		d.waiting, d.next = d.waiting[:0], 0
-	}
-	return run
+	return d.waiting.pop()
 }

@@ -225,7 +225,7 @@ func (s *Service) Connect(ctx context.Context, login crier.Login, conn crier.Con
 			service: s, dir: s.dir, metrics: s.metrics, log: s.log, login: login, partition: partition, conn: conn,
 			device: &sessionDevice{service: s, login: login},
 		}
-	}).Configure(actor.WithDispatcher(sessions)))
+	}).Configure(actor.WithMailbox(sessions.mailbox)))
 	answer, err := s.dir.Request(ctx, crier.KindUser, crier.UserIdentity(login.App, login.User), attachSession{login: login, session: pid})
 	if err != nil {
 		root.Stop(pid)

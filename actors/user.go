@@ -32,7 +32,7 @@ const (
 func userProps(d Deps, key userKey, parent *actor.PID, r *recorder) *actor.Props {
 	return crossingProps(d.Metrics, func() actor.Actor {
 		return &user{Deps: d, key: key, parent: parent, recorder: r}
-	}).Configure(actor.WithDispatcher(users))
+	}).Configure(actor.WithMailbox(users.mailbox))
 }
 
 // user is the actor of one account while it has sessions. It delivers to each
