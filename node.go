@@ -57,5 +57,6 @@ type ReplicaStatus struct {
 	Node  string `json:"node"`
 	Votes bool   `json:"votes"`
 	Alive bool   `json:"alive"`
-	Lag   uint64 `json:"lag"` // entries of the log that it has yet to apply
+	Lag   uint64 `json:"lag"`             // entries of the log that it has yet to apply
+	Stuck bool   `json:"stuck,omitempty"` // it is being built, and has come no further for ten minutes
 }

@@ -27,6 +27,7 @@ type metrics struct {
 	moving      prometheus.Gauge
 	leaderless  prometheus.Gauge
 	missing     prometheus.Gauge
+	stuck       prometheus.Gauge
 	steps       *prometheus.CounterVec
 	recoveries  *prometheus.CounterVec
 }
@@ -61,6 +62,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		missing: f.NewGauge(prometheus.GaugeOpts{
 			Name: "crier_cluster_replicas_missing", Help: "Replicas that are wanted and not there or not alive, of all partitions.",
+		}),
+		stuck: f.NewGauge(prometheus.GaugeOpts{
+			Name: "crier_cluster_replicas_stuck", Help: "Replicas that are being built and have come no further for ten minutes. They hold up no others.",
 		}),
 		steps: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crier_cluster_steps_total", Help: "Steps of moves that this node has ordered, by kind and result.",
@@ -113,7 +117,7 @@ func (m *metrics) show(s *crier.ClusterStatus, replicas int) {
 	for _, state := range slices.Sorted(maps.Keys(counts)) {
 		m.nodes.WithLabelValues(state).Set(float64(counts[state]))
 	}
-	leaderless, missing := 0, 0
+	leaderless, missing, stuck := 0, 0, 0
 	for _, p := range s.Partitions {
 		if p.Leader == "" {
 			leaderless++
@@ -124,16 +128,20 @@ func (m *metrics) show(s *crier.ClusterStatus, replicas int) {
 			if r.Votes && r.Alive {
 				there++
 			}
+			if r.Stuck {
+				stuck++
+			}
 		}
 		missing += max(0, replicas-there)
 	}
 	m.leaderless.Set(float64(leaderless))
 	m.missing.Set(float64(missing))
+	m.stuck.Set(float64(stuck))
 }
 
 // noCoordinator tells that another node sees to the cluster now.
 func (m *metrics) noCoordinator() {
-	for _, g := range []prometheus.Gauge{m.coordinator, m.settled, m.moving, m.leaderless, m.missing} {
+	for _, g := range []prometheus.Gauge{m.coordinator, m.settled, m.moving, m.leaderless, m.missing, m.stuck} {
 		g.Set(0)
 	}
 	m.nodes.Reset()

@@ -151,7 +151,7 @@ func (r *reconciler) drain(ctx context.Context, id string) error {
 		return crier.Errorf(crier.CodeBadParameter, "node %s has left", n.ID)
 	case !v.nodes[n.ID].alive:
 		return crier.Errorf(crier.CodeBadParameter, "node %s is not alive: remove it", n.ID)
-	case !slices.ContainsFunc(v.keepers(), func(other string) bool { return other != n.ID && v.takes(other) }):
+	case !slices.ContainsFunc(v.keepers(), func(other string) bool { return other != n.ID && v.serves(other) }):
 		return crier.Errorf(crier.CodeBadParameter, "node %s is the last one", n.ID)
 	}
 	defer r.poke()

@@ -41,6 +41,7 @@ type reconciler struct {
 	marks map[crier.PartitionID]uint64 // of the pass before
 	lives []string                     // of the nodes in the pass before
 	quiet time.Time                    // since when they are the same
+	built progresses
 
 	mu       sync.Mutex
 	view     *view
@@ -173,6 +174,7 @@ func (r *reconciler) look(ctx context.Context) *view {
 	}
 	r.mu.Unlock()
 	v.fill(answers)
+	r.built = r.built.next(v, now)
 	for p, g := range v.groups {
 		if g.mark == 0 {
 			g.mark = max(g.last, 1)

@@ -31,7 +31,7 @@ func (r *reconciler) current() *crier.ClusterStatus {
 		status := crier.PartitionStatus{Partition: p.String(), Leader: g.leader, Steps: steps[p], Replicas: []crier.ReplicaStatus{}}
 		for _, n := range slices.Sorted(slices.Values(g.holders())) {
 			applied, open := g.open[n]
-			replica := crier.ReplicaStatus{Node: n, Votes: slices.Contains(g.voters, n), Alive: open, Lag: g.last - min(g.last, applied)}
+			replica := crier.ReplicaStatus{Node: n, Votes: slices.Contains(g.voters, n), Alive: open, Lag: g.last - min(g.last, applied), Stuck: slices.Contains(g.stuck, n)}
 			status.Replicas = append(status.Replicas, replica)
 			if p != crier.SystemPartition {
 				held[n]++

@@ -24,6 +24,7 @@ type nodeView struct {
 	alive bool // gossip believes so, and it has answered
 	full  bool // its disk is: what it leads takes no writes
 	lost  bool // not alive for longer than the grace: what it held is rebuilt elsewhere
+	stuck bool // it has a replica that is stuck, and takes no others
 }
 
 // groupView is a group of a view.
@@ -35,6 +36,7 @@ type groupView struct {
 	voters        []string
 	others        []string          // who gets the log without a vote
 	open          map[string]uint64 // where the group is open: the last index that is applied there
+	stuck         []string          // of others: who has come no further for stuckAfter
 }
 
 func (g *groupView) holders() []string { return slices.Concat(g.voters, g.others) }
@@ -86,7 +88,7 @@ func (v *view) next(replicas, atOnce int, balance bool) plan {
 	wanted := spread(v.heldBy(), v.keepers(), v.takes, replicas)
 	for _, g := range v.groups {
 		for _, n := range g.others {
-			if at := v.nodes[n]; at != nil && at.alive && g != v.groups[crier.SystemPartition] && !p.caughtUp(g, n) {
+			if at := v.nodes[n]; at != nil && at.alive && g != v.groups[crier.SystemPartition] && !p.caughtUp(g, n) && !slices.Contains(g.stuck, n) {
 				p.plan.moving++
 				break
 			}
@@ -137,11 +139,14 @@ func (v *view) keepers() (nodes []string) {
 	return nodes
 }
 
-// takes reports whether a node is there to take a replica more.
-func (v *view) takes(id string) bool {
+// serves reports whether a node is there, and is to stay.
+func (v *view) serves(id string) bool {
 	n := v.nodes[id]
 	return n != nil && n.state == crier.NodeMember && n.alive
 }
+
+// takes reports whether a node is there to take a replica more.
+func (v *view) takes(id string) bool { return v.serves(id) && !v.nodes[id].stuck }
 
 // systemHolders returns who is to hold the system group: every node, one that is drained to its end.
 func (v *view) systemHolders() []string {
@@ -286,7 +291,11 @@ func (p *planner) build(id crier.PartitionID, g *groupView, holders, voters []st
 		return true
 	}
 	for _, n := range voters {
-		if slices.Contains(g.others, n) && p.view.takes(n) {
+		switch {
+		case !slices.Contains(g.others, n) || !p.view.serves(n):
+		case slices.Contains(g.stuck, n):
+			p.wait("partition %s: the replica on %s has come no further for %v", id, n, stuckAfter)
+		default:
 			p.wait("partition %s: %s is catching up", id, n)
 			p.plan.soon = true
 		}
@@ -346,7 +355,7 @@ func (p *planner) leaders(wanted map[crier.PartitionID][]string) {
 		}
 		leads[id] = g.leader
 		for _, n := range g.voters {
-			if p.caughtUp(g, n) && p.view.takes(n) && !p.view.nodes[n].full {
+			if p.caughtUp(g, n) && p.view.serves(n) && !p.view.nodes[n].full {
 				can[id] = append(can[id], n)
 			}
 		}

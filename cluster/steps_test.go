@@ -112,10 +112,12 @@ func (m *model) pass(take func() bool) bool {
 	return plan.waiting == ""
 }
 
-// built counts the partitions with a replica that is being built on a living node.
+// built counts the partitions with a replica that is being built on a living node, and not stuck.
 func (m *model) built() (n int) {
 	for p, g := range m.view.groups {
-		if p != crier.SystemPartition && slices.ContainsFunc(g.others, func(n string) bool { return m.view.nodes[n].alive && g.open[n] < g.mark }) {
+		if p != crier.SystemPartition && slices.ContainsFunc(g.others, func(n string) bool {
+			return m.view.nodes[n].alive && g.open[n] < g.mark && !slices.Contains(g.stuck, n)
+		}) {
 			n++
 		}
 	}
