@@ -134,10 +134,11 @@ type (
 	deliver struct{ delivery *crier.Delivery }
 	// endSessions closes every session of an account.
 	endSessions struct{ reason crier.CloseReason }
-	// passivate asks the partition to stop an idle user actor.
+	// passivate asks the partition to stop an idle user actor, which has taken so many attachSession.
 	passivate struct {
-		user userKey
-		pid  *actor.PID
+		user     userKey
+		pid      *actor.PID
+		attaches int
 	}
 )
 

@@ -66,6 +66,12 @@ func PartitionProps(d Deps) *actor.Props {
 	return crossingProps(d.Metrics, func() actor.Actor { return newPartition(d) })
 }
 
+// account is what a partition knows of a user actor.
+type account struct {
+	key      userKey
+	attaches int // attachSession that it was given
+}
+
 // partition is the actor of one partition on its leader. It never blocks: commands
 // run beside it and come back as messages.
 type partition struct {
@@ -74,7 +80,7 @@ type partition struct {
 	root      outbox
 	self      *actor.PID
 	users     map[userKey]*actor.PID
-	accounts  map[string]userKey                          // of user actors that have not ended, by the ids of their processes
+	accounts  map[string]*account                         // of user actors that have not ended, by the ids of their processes
 	present   map[userKey]*sessionsChanged                // accounts with sessions
 	online    map[crier.AppID]map[uint32]*sessionsChanged // the same by ordinal
 	apps      map[crier.AppID]*actor.PID
@@ -136,7 +142,7 @@ type (
 func newPartition(d Deps) *partition {
 	p := &partition{
 		Deps: d, log: d.Logger.With("component", "actors", "partition", d.Partition.String()),
-		users: make(map[userKey]*actor.PID), accounts: make(map[string]userKey), present: make(map[userKey]*sessionsChanged),
+		users: make(map[userKey]*actor.PID), accounts: make(map[string]*account), present: make(map[userKey]*sessionsChanged),
 		online: make(map[crier.AppID]map[uint32]*sessionsChanged), apps: make(map[crier.AppID]*actor.PID),
 		campaigns: make(map[crier.TaskID]*actor.PID), queues: make(map[crier.AppID]*campaignQueue),
 		acks: make(map[crier.AppID][]crier.Ack), notifiers: make(map[crier.TaskID]*notifier), since: time.Now(),
@@ -198,7 +204,9 @@ func (p *partition) Receive(ctx actor.Context) {
 	case acceptPush:
 		ctx.Forward(p.app(ctx, m.request.App))
 	case attachSession:
-		ctx.Forward(p.user(ctx, userKey{m.login.App, m.login.User}))
+		pid := p.user(ctx, userKey{m.login.App, m.login.User})
+		p.accounts[pid.GetId()].attaches++
+		ctx.Forward(pid)
 	case runCampaign:
 		p.onRunCampaign(ctx, m)
 	default:
@@ -266,11 +274,11 @@ func (p *partition) command(call func(context.Context) func(actor.Context)) bool
 
 // onTerminated is the end of a child. Many users may end at a time, which must cost no more than they are.
 func (p *partition) onTerminated(who *actor.PID) {
-	if key, ok := p.accounts[who.GetId()]; ok {
+	if a := p.accounts[who.GetId()]; a != nil {
 		delete(p.accounts, who.GetId())
-		if pid := p.users[key]; pid != nil && pid.Equal(who) { // else another has taken its place
-			delete(p.users, key)
-			p.absent(key)
+		if pid := p.users[a.key]; pid != nil && pid.Equal(who) { // else another has taken its place
+			delete(p.users, a.key)
+			p.absent(a.key)
 		}
 		return
 	}
@@ -324,10 +332,16 @@ func (p *partition) absent(key userKey) {
 }
 
 func (p *partition) onPassivate(ctx actor.Context, m passivate) {
-	if pid := p.users[m.user]; pid != nil && pid.Equal(m.pid) && p.present[m.user] == nil {
+	if p.isIdle(m) {
 		delete(p.users, m.user)
-		ctx.Poison(pid)
+		ctx.Poison(m.pid)
 	}
+}
+
+// isIdle reports whether a user actor that asks to be stopped may be: not where it was replaced, or a login is on the way to it.
+func (p *partition) isIdle(m passivate) bool {
+	pid := p.users[m.user]
+	return pid != nil && pid.Equal(m.pid) && p.present[m.user] == nil && p.accounts[pid.GetId()].attaches == m.attaches
 }
 
 // user returns the actor of an account, and starts it where it is not.
@@ -335,7 +349,7 @@ func (p *partition) user(ctx actor.Context, key userKey) *actor.PID {
 	pid := p.users[key]
 	if pid == nil {
 		pid = ctx.Spawn(userProps(p.Deps, key, ctx.Self(), p.recorder))
-		p.users[key], p.accounts[pid.GetId()] = pid, key
+		p.users[key], p.accounts[pid.GetId()] = pid, &account{key: key}
 	}
 	return pid
 }

@@ -45,6 +45,7 @@ type user struct {
 	sessions []*userSession
 	recorder *recorder
 	entering int            // logins whose account is being created, and sessions whose account was not there
+	attaches int            // attachSession that it has taken
 	changing sync.WaitGroup // commands under way
 }
 
@@ -97,11 +98,13 @@ func (u *user) Receive(ctx actor.Context) {
 		if u.entering > 0 {
 			ctx.SetReceiveTimeout(u.Idle)
 		} else if len(u.sessions) == 0 {
-			ctx.Send(u.parent, passivate{u.key, ctx.Self()})
+			ctx.Send(u.parent, passivate{u.key, ctx.Self(), u.attaches})
+			ctx.SetReceiveTimeout(u.Idle) // it may have to go on, and asks again
 		}
 	case *actor.Terminated:
 		u.onTerminated(ctx, m)
 	case attachSession:
+		u.attaches++
 		u.onAttach(ctx, m)
 	case loginDone:
 		u.onLoginDone(ctx, m)
