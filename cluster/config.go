@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,7 +28,8 @@ type Config struct {
 	Grace            time.Duration // how long a dead node may take to come back before what it held is rebuilt elsewhere; default 60 s
 	BalanceAfter     time.Duration // how long no node must have come or gone before leaders are evened out; default 10 s
 	Expect           int           // nodes that form a new cluster together; default 1
-	Join             []string      // host:port of the gossip of other nodes. With Expect 1, the node joins a cluster that others have formed
+	Join             []string      // host or host:port of the gossip of other nodes; without a port, that of GossipListen. With Expect 1, the node joins a cluster that others have formed
+	Advertise        string        // name or IP address at which others reach the node, at the ports that it listens on; default: where it listens, which is then not 0.0.0.0 or ::
 	GossipListen     string        // host:port of gossip; default 127.0.0.1:0
 	ActorListen      string        // host:port of the actor system; default 127.0.0.1:0
 	RaftListen       string        // host:port of raft; default 127.0.0.1:0
@@ -40,6 +42,15 @@ type Config struct {
 	Codec            Codec                 // nil: messages do not leave the node
 	Registerer       prometheus.Registerer // nil: metrics are counted and not shown
 	Logger           *slog.Logger
+}
+
+// reached returns the address at which others reach what listens on one.
+func (c *Config) reached(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if c.Advertise == "" || err != nil {
+		return address
+	}
+	return net.JoinHostPort(c.Advertise, port)
 }
 
 // Compaction is when the log of a group is cut: once in the time, if it has as many entries as the threshold since it was cut last. As many as trailing stay:
@@ -95,10 +106,8 @@ func (c *Config) Validate() error {
 	if c.Expect < 1 || c.Expect > expectMost {
 		bad("Expect is %d, it must be 1..%d", c.Expect, expectMost)
 	}
-	for _, address := range c.Join {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			bad("Join must have host:port: %w", err)
-		}
+	if slices.Contains(c.Join, "") {
+		bad("Join must have hosts, with a port or without")
 	}
 	if c.TLS != nil && c.TLS.ServerName == "" {
 		bad("TLS has no ServerName, the name that the certificates of all nodes share")
@@ -107,8 +116,14 @@ func (c *Config) Validate() error {
 		bad("GossipKey has %d bytes, it must have 16, 24 or 32", n)
 	}
 	for name, address := range map[string]string{"GossipListen": c.GossipListen, "ActorListen": c.ActorListen, "RaftListen": c.RaftListen} {
-		if _, _, err := net.SplitHostPort(address); err != nil {
+		host, port, err := net.SplitHostPort(address)
+		switch ip := net.ParseIP(host); {
+		case err != nil:
 			bad("%s must be host:port: %w", name, err)
+		case c.Advertise == "" && (host == "" || ip != nil && ip.IsUnspecified()):
+			bad("%s is %s, which no other node can reach: set Advertise", name, address)
+		case c.Advertise != "" && port == "0":
+			bad("%s must have a port, as Advertise is set", name)
 		}
 	}
 	if c.HeartbeatTimeout < 50*time.Millisecond {

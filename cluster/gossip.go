@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log"
@@ -74,7 +75,13 @@ func openGossip(cfg *Config, table *routingTable, self *clusterv1.NodeMeta, chan
 	}
 	mc := memberlist.DefaultLANConfig()
 	mc.Name = cfg.NodeID
-	mc.BindAddr = host
+	mc.AdvertiseAddr, err = addressOf(cfg.Advertise)
+	if err != nil {
+		return nil, fmt.Errorf("advertised address: %w", err)
+	}
+	if mc.BindAddr, err = addressOf(cmp.Or(host, "0.0.0.0")); err != nil {
+		return nil, fmt.Errorf("gossip address: %w", err)
+	}
 	if mc.BindPort, err = strconv.Atoi(port); err != nil {
 		return nil, fmt.Errorf("gossip address: %w", err)
 	}
@@ -86,6 +93,18 @@ func openGossip(cfg *Config, table *routingTable, self *clusterv1.NodeMeta, chan
 		return nil, fmt.Errorf("listen for gossip on %s: %w", cfg.GossipListen, err)
 	}
 	return g, nil
+}
+
+// addressOf returns the IP address of a host: memberlist takes no names. "" stays as it is.
+func addressOf(host string) (string, error) {
+	if host == "" {
+		return "", nil
+	}
+	ip, err := net.ResolveIPAddr("ip", host)
+	if err != nil {
+		return "", err
+	}
+	return ip.String(), nil
 }
 
 func (g *gossip) count() int {

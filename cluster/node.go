@@ -116,7 +116,7 @@ func (n *Node) begin(ctx context.Context) error {
 		return err
 	}
 	formed, _ := n.storage.Members()
-	self := &clusterv1.NodeMeta{ActorAddress: n.system.Address(), ActorSystem: n.system.ID, RaftAddress: n.mux.Addr(), Formed: formed, Partitions: uint32(n.cfg.Partitions)}
+	self := &clusterv1.NodeMeta{ActorAddress: n.system.Address(), ActorSystem: n.system.ID, RaftAddress: n.cfg.reached(n.mux.Addr()), Formed: formed, Partitions: uint32(n.cfg.Partitions)}
 	var err error
 	if n.gossip, err = openGossip(&n.cfg, n.table, self, n.provider.update); err != nil {
 		return err
@@ -167,12 +167,18 @@ func (n *Node) openActors() error {
 	if err != nil {
 		return fmt.Errorf("actor address: %w", err)
 	}
+	if strings.Contains(host, ":") { // protoactor puts the port behind it as it is
+		host = "[" + host + "]"
+	}
 	n.system = newSystem(n.cfg.Logger)
 	n.system.EventStream.Subscribe(n.links.onEvent)
 	n.provider = &provider{started: make(chan struct{})}
 	rc := remote.Configure(host, port, remote.WithEndpointWriterQueueSize(endpointQueue),
 		remote.WithServerOptions(n.serverOptions()...), remote.WithDialOptions(n.dialOptions()...))
 	rc.MaxRetryCount = 1 // dial tries again by itself
+	if n.cfg.Advertise != "" {
+		rc.AdvertisedHost = n.cfg.reached(n.cfg.ActorListen)
+	}
 	pc := cluster.Configure(n.cfg.Name, n.provider, lookup{n}, rc)
 	// memberlist gossips. protoactor's own tells nothing more, has data races between its actor and its connections, and
 	// locks a node out for ever that it has not heard of for 20 s.

@@ -159,7 +159,7 @@ func clusterConfig(cfg *config.Config) (cluster.Config, error) {
 		return cluster.Config{}, fmt.Errorf("cluster.gossip_key: %w", err)
 	}
 	node := cluster.Config{
-		Name: c.Name, Version: Version(), Replicas: c.Replicas, MovesAtOnce: c.MovesAtOnce, SnapshotRate: c.SnapshotRate * 1_000_000, Grace: c.ReplaceAfter, Expect: c.BootstrapExpect, Join: c.Join, GossipListen: c.GossipListen,
+		Name: c.Name, Version: Version(), Replicas: c.Replicas, MovesAtOnce: c.MovesAtOnce, SnapshotRate: c.SnapshotRate * 1_000_000, Grace: c.ReplaceAfter, Expect: c.BootstrapExpect, Join: c.Join, Advertise: c.Advertise, GossipListen: c.GossipListen,
 		ActorListen: c.ActorListen, RaftListen: c.RaftListen, GossipKey: key, HeartbeatTimeout: c.Heartbeat, Codec: actors.Codec{},
 	}
 	if c.TLSCA != "" {

@@ -97,7 +97,8 @@ type Cluster struct {
 	SnapshotRate    int           `yaml:"snapshot_rate" help:"MB a second that this node sends of replicas that are built on others"`
 	ReplaceAfter    time.Duration `yaml:"replace_after" help:"how long a dead node may take to come back before what it kept is rebuilt on others; the same on all nodes"`
 	BootstrapExpect int           `yaml:"bootstrap_expect" help:"nodes that form a new cluster together; 1: this node by itself, or, with join, it joins a cluster that others have formed"`
-	Join            []string      `yaml:"join" help:"host:port of the gossip of other nodes"`
+	Join            []string      `yaml:"join" help:"host or host:port of the gossip of other nodes; without a port, that of gossip_listen"`
+	Advertise       string        `yaml:"advertise" help:"name or IP address at which other nodes reach this one, at the ports that it listens on; empty: the addresses that it listens on"`
 	GossipListen    string        `yaml:"gossip_listen" help:"host:port of gossip"`
 	ActorListen     string        `yaml:"actor_listen" help:"host:port of the actor system"`
 	RaftListen      string        `yaml:"raft_listen" help:"host:port of raft"`
@@ -214,6 +215,12 @@ func (c *Config) Fields() []Field {
 
 // AddFlags adds a flag for every setting. They are applied by Load.
 func AddFlags(set *pflag.FlagSet) {
+	set.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "join" || name == "bootstrap-expect" || name == "advertise" { // as Consul has them
+			name = "cluster-" + name
+		}
+		return pflag.NormalizedName(name)
+	})
 	for _, f := range Default().Fields() {
 		set.Var(f, f.Flag(), fmt.Sprintf("%s (%s, %s)", f.Help, f.Name, f.Env()))
 		if f.value.Kind() == reflect.Bool {
@@ -294,7 +301,15 @@ func (c *Config) Validate() error {
 	must(isAddress(c.Cluster.GossipListen), "cluster.gossip_listen", "must be host:port, the port 0 to 65535")
 	must(isAddress(c.Cluster.ActorListen), "cluster.actor_listen", "must be host:port, the port 0 to 65535")
 	must(isAddress(c.Cluster.RaftListen), "cluster.raft_listen", "must be host:port, the port 0 to 65535")
-	must(!slices.ContainsFunc(c.Cluster.Join, func(a string) bool { return !isAddress(a) }), "cluster.join", "must be a list of host:port")
+	must(!slices.ContainsFunc(c.Cluster.Join, func(a string) bool { return !isAddress(a) && !isHost(a) }), "cluster.join", "must be a list of host or host:port")
+	must(c.Cluster.Advertise == "" || isHost(c.Cluster.Advertise) && !isAny(c.Cluster.Advertise), "cluster.advertise", "must be a name or an IP address that others reach, without a port")
+	for _, l := range []struct{ field, address string }{
+		{"cluster.gossip_listen", c.Cluster.GossipListen}, {"cluster.actor_listen", c.Cluster.ActorListen}, {"cluster.raft_listen", c.Cluster.RaftListen},
+	} {
+		host, port, err := net.SplitHostPort(l.address)
+		must(err != nil || c.Cluster.Advertise != "" || !isAny(host), l.field, "is not an address that other nodes can reach: set cluster.advertise, too")
+		must(c.Cluster.Advertise == "" || port != "0", l.field, "must have a port other than 0, since cluster.advertise is set")
+	}
 	must(c.Cluster.GossipKey == "" || isKey(c.Cluster.GossipKey), "cluster.gossip_key", "must have 64 hexadecimal digits")
 	files := []string{c.Cluster.TLSCA, c.Cluster.TLSCert, c.Cluster.TLSKey}
 	must(!slices.Contains(files, "") || files[0]+files[1]+files[2] == "", "cluster.tls_ca", "must be given with tls_cert and tls_key, or none of them")
@@ -343,6 +358,17 @@ func isAddress(s string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
+}
+
+// isHost reports whether s is a name or an IP address, without a port.
+func isHost(s string) bool {
+	return s != "" && (net.ParseIP(s) != nil || !strings.ContainsAny(s, ":/[] \t"))
+}
+
+// isAny reports whether a host stands for all addresses of the machine.
+func isAny(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
 }
 
 func isKey(s string) bool {

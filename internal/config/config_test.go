@@ -69,7 +69,28 @@ func TestRefusalsNameTheField(t *testing.T) {
 			t.Errorf("%s = %q: got %v", name, value, err)
 		}
 	}
+	for field, change := range map[string]func(*config.Cluster){
+		"cluster.raft_listen: is not an address":       func(c *config.Cluster) { c.RaftListen = "0.0.0.0:7951" },
+		"cluster.gossip_listen: is not an address":     func(c *config.Cluster) { c.GossipListen = ":7941" },
+		"cluster.actor_listen: is not an address":      func(c *config.Cluster) { c.ActorListen = "[::]:7961" },
+		"cluster.raft_listen: must have a port":        func(c *config.Cluster) { c.Advertise, c.RaftListen = "node1.example.com", "0.0.0.0:0" },
+		"cluster.advertise: must be a name":            func(c *config.Cluster) { c.Advertise = "10.0.0.1:7941" },
+		"cluster.advertise: must be a name or an IP":   func(c *config.Cluster) { c.Advertise = "0.0.0.0" },
+		"cluster.join: must be a list of host or host": func(c *config.Cluster) { c.Join = []string{"node1.example.com", "node2.example.com:99999"} },
+	} {
+		c := config.Default()
+		change(&c.Cluster)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: got %v", field, err)
+		}
+	}
 	c := config.Default()
+	c.Cluster.GossipListen, c.Cluster.RaftListen, c.Cluster.ActorListen = "0.0.0.0:7941", "[::]:7951", ":7961"
+	c.Cluster.Advertise, c.Cluster.Join = "node1.example.com", []string{"node2.example.com", "10.0.0.3:7941", "fd00::4", "[fd00::5]:7941"}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	c = config.Default()
 	c.HTTP.Listen = "0.0.0.0:80"
 	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "allow_plain_http") {
 		t.Errorf("plain HTTP everywhere: %v", err)

@@ -3,6 +3,7 @@ package config_test
 import (
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +47,23 @@ func TestValuesArriveAsGiven(t *testing.T) {
 		if got, err := config.Load("", env, nil); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s=%s: %+v, %v", field.Env(), c.text, got, err)
 		}
+	}
+}
+
+// The flags that Consul's users know are there under their names.
+func TestFlagsAsConsulHasThem(t *testing.T) {
+	t.Parallel()
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	config.AddFlags(flags)
+	if err := flags.Parse([]string{"--join", "10.0.0.1", "--bootstrap-expect=3", "--advertise", "10.0.0.2", "--cluster-gossip-listen=0.0.0.0:7946", "--cluster-raft-listen=0.0.0.0:7947", "--cluster-actor-listen=0.0.0.0:7948"}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load("", noEnv, flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(c.Cluster.Join, []string{"10.0.0.1"}) || c.Cluster.BootstrapExpect != 3 || c.Cluster.Advertise != "10.0.0.2" {
+		t.Errorf("%+v", c.Cluster)
 	}
 }
 
