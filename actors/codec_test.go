@@ -67,7 +67,7 @@ var crossingMessages = []any{
 // localMessages never leave their node: user, app and campaign actors are children of their partition's, and what an actor or its
 // goroutines tell itself goes nowhere.
 var localMessages = []any{
-	sessionsChanged{}, acknowledged{}, passivate{}, &deliver{}, endSessions{}, runCampaign{}, // between a partition and its children
+	sessionsChanged{}, acknowledged{}, passivate{}, userFailed{}, &deliver{}, endSessions{}, runCampaign{}, // between a partition and its children
 	commandDone{}, flushTick{}, recordTick{}, sweepTick{}, whoIsConnected{}, notified{}, // of a partition to itself
 	loginDone{}, sessionMissing{}, // of a user to itself
 	begin{}, reattached{}, ledAnew{}, appDisabled{}, closed{}, registerDevice{}, logout{}, // of a session to itself

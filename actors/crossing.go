@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"google.golang.org/protobuf/proto"
@@ -41,6 +42,12 @@ func crossingProps(m *Metrics, producer actor.Producer) *actor.Props {
 	return actor.PropsFromProducer(func() actor.Actor { return &crossing{actor: producer(), metrics: m} })
 }
 
+// mortal is an actor that ends when it panics, since others notice its end and make another. protoactor by itself makes it anew in its place, which nobody notices.
+type mortal interface {
+	// onPanic ends it.
+	onPanic(ctx actor.Context)
+}
+
 // crossing stands around an actor: packets that come in are opened, and what goes out to other nodes is packed.
 type crossing struct {
 	actor   actor.Actor
@@ -53,11 +60,31 @@ func (c *crossing) Receive(ctx actor.Context) {
 	if c.ctx == nil {
 		c.ctx = &crossingContext{ctx, ctx.ActorSystem()}
 	}
+	defer c.recover(ctx)
 	if p, ok := ctx.Message().(*actorv1.Packet); ok {
 		c.onPacket(ctx, p)
 		return
 	}
 	c.actor.Receive(c.ctx)
+}
+
+// recover tells of a panic, also whoever waits for an answer. What the actor knows may be half done by now.
+func (c *crossing) recover(ctx actor.Context) {
+	reason := recover()
+	if reason == nil {
+		return
+	}
+	c.metrics.panics.Inc()
+	ctx.Logger().Error("an actor panicked", slog.String("actor", fmt.Sprintf("%T", c.actor)), slog.String("message", fmt.Sprintf("%T", ctx.Message())),
+		slog.Any("reason", reason), slog.String("stack", string(debug.Stack())))
+	if ctx.Sender() != nil {
+		c.ctx.Respond(failed{crier.Errorf(crier.CodeInternal, "an actor has failed")})
+	}
+	m, ok := c.actor.(mortal)
+	if !ok {
+		panic(reason) // protoactor starts it anew, and ends its children
+	}
+	m.onPanic(c.ctx)
 }
 
 // onPacket receives what is in a packet, in its place.

@@ -140,6 +140,11 @@ type (
 		pid      *actor.PID
 		attaches int
 	}
+	// userFailed tells the partition that a user actor has panicked, and ends.
+	userFailed struct {
+		user userKey
+		pid  *actor.PID
+	}
 )
 
 // Between sessions and users.

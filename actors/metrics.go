@@ -20,6 +20,7 @@ type Metrics struct {
 	latency    prometheus.Histogram
 	vendors    *prometheus.HistogramVec
 	unknown    prometheus.Counter
+	panics     prometheus.Counter
 
 	fanoutMessages, fanoutBodies prometheus.Counter
 }
@@ -55,6 +56,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		fanoutBodies: f.NewCounter(prometheus.CounterOpts{
 			Name: "crier_fanout_bodies_total", Help: "Bodies that were sent to other nodes for these messages: those that go together share one.",
 		}),
+		panics:  f.NewCounter(prometheus.CounterOpts{Name: "crier_actor_panics_total", Help: "Actors that have panicked, which is a fault of Crier."}),
 		unknown: f.NewCounter(prometheus.CounterOpts{Name: "crier_unknown_messages_total", Help: "Messages that an actor did not understand."}),
 	}
 }

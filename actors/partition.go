@@ -177,6 +177,8 @@ func (p *partition) Receive(ctx actor.Context) {
 		p.onSessionsChanged(&m)
 	case passivate:
 		p.onPassivate(ctx, m)
+	case userFailed:
+		p.onUserFailed(m)
 	case changeAccounts:
 		p.onChangeAccounts(ctx, m)
 	case checkChanges:
@@ -335,6 +337,14 @@ func (p *partition) onPassivate(ctx actor.Context, m passivate) {
 	if p.isIdle(m) {
 		delete(p.users, m.user)
 		ctx.Poison(m.pid)
+	}
+}
+
+// onUserFailed forgets a user actor before its sessions hear of its end and attach again.
+func (p *partition) onUserFailed(m userFailed) {
+	if pid := p.users[m.user]; pid != nil && pid.Equal(m.pid) {
+		delete(p.users, m.user)
+		p.absent(m.user)
 	}
 }
 

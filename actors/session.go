@@ -220,6 +220,12 @@ func (s *session) onClosed(ctx actor.Context) {
 	ctx.Stop(ctx.Self())
 }
 
+// onPanic is mortal's: the client connects anew.
+func (s *session) onPanic(ctx actor.Context) {
+	s.conn.Close(crier.CloseInternal)
+	ctx.Stop(ctx.Self())
+}
+
 // onUserGone attaches again: the partition has moved, or was restarted, or has lost the session.
 func (s *session) onUserGone(ctx actor.Context, who *actor.PID) {
 	switch {

@@ -127,6 +127,12 @@ func (u *user) Receive(ctx actor.Context) {
 	}
 }
 
+// onPanic is mortal's: sessions attach again, to another actor.
+func (u *user) onPanic(ctx actor.Context) {
+	ctx.Send(u.parent, userFailed{u.key, ctx.Self()})
+	ctx.Stop(ctx.Self())
+}
+
 // onAttach is a login, or a session that was there before. A login creates an account that does not exist yet. For another session such an account was
 // deleted, unless this node does not lead any more and has never learned of it: that is verified first.
 func (u *user) onAttach(ctx actor.Context, m attachSession) {

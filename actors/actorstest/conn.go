@@ -14,6 +14,14 @@ type Conn struct {
 	got    []*crier.Delivery
 	reason crier.CloseReason
 	gone   bool
+	fails  bool
+}
+
+// Fail makes the next Deliver panic.
+func (c *Conn) Fail() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fails = true
 }
 
 // Leave closes the other end.
@@ -34,6 +42,10 @@ func (c *Conn) Gone() bool {
 func (c *Conn) Deliver(d *crier.Delivery) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.fails {
+		c.fails = false
+		panic("a connection that was to fail")
+	}
 	c.got = append(c.got, d)
 }
 

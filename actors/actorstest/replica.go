@@ -27,6 +27,7 @@ type Replica struct {
 	calls  map[string]int
 	behind time.Duration // of its clock
 	alone  atomic.Bool
+	fails  atomic.Bool
 	done   map[crier.CommandID]bool // calls that were applied, without Oldest
 }
 
@@ -289,8 +290,14 @@ func (r *Replica) Acknowledge(ctx context.Context, app crier.AppID, acks []crier
 
 func bySeq(m *mail, seq uint64) int { return cmp.Compare(m.campaign.Seq, seq) }
 
+// Fail makes the next Mailbox panic.
+func (r *Replica) Fail() { r.fails.Store(true) }
+
 // Mailbox is actors.Replica's.
 func (r *Replica) Mailbox(app crier.AppID, ordinal uint32, after uint64, limit int) ([]*crier.Campaign, error) {
+	if r.fails.CompareAndSwap(true, false) {
+		panic("a mailbox that was to fail")
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	mail := r.app(app).mail
