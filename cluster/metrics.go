@@ -28,6 +28,7 @@ type metrics struct {
 	leaderless  prometheus.Gauge
 	missing     prometheus.Gauge
 	stuck       prometheus.Gauge
+	lag         prometheus.Gauge
 	steps       *prometheus.CounterVec
 	recoveries  *prometheus.CounterVec
 }
@@ -65,6 +66,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		stuck: f.NewGauge(prometheus.GaugeOpts{
 			Name: "crier_cluster_replicas_stuck", Help: "Replicas that are being built and have come no further for ten minutes. They hold up no others.",
+		}),
+		lag: f.NewGauge(prometheus.GaugeOpts{
+			Name: "crier_cluster_replica_lag", Help: "The most entries of the log that a living replica has yet to apply, of all partitions that have a leader.",
 		}),
 		steps: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "crier_cluster_steps_total", Help: "Steps of moves that this node has ordered, by kind and result.",
@@ -117,7 +121,7 @@ func (m *metrics) show(s *crier.ClusterStatus, replicas int) {
 	for _, state := range slices.Sorted(maps.Keys(counts)) {
 		m.nodes.WithLabelValues(state).Set(float64(counts[state]))
 	}
-	leaderless, missing, stuck := 0, 0, 0
+	leaderless, missing, stuck, lag := 0, 0, 0, uint64(0)
 	for _, p := range s.Partitions {
 		if p.Leader == "" {
 			leaderless++
@@ -131,17 +135,21 @@ func (m *metrics) show(s *crier.ClusterStatus, replicas int) {
 			if r.Stuck {
 				stuck++
 			}
+			if r.Alive {
+				lag = max(lag, r.Lag)
+			}
 		}
 		missing += max(0, replicas-there)
 	}
 	m.leaderless.Set(float64(leaderless))
 	m.missing.Set(float64(missing))
 	m.stuck.Set(float64(stuck))
+	m.lag.Set(float64(lag))
 }
 
 // noCoordinator tells that another node sees to the cluster now.
 func (m *metrics) noCoordinator() {
-	for _, g := range []prometheus.Gauge{m.coordinator, m.settled, m.moving, m.leaderless, m.missing, m.stuck} {
+	for _, g := range []prometheus.Gauge{m.coordinator, m.settled, m.moving, m.leaderless, m.missing, m.stuck, m.lag} {
 		g.Set(0)
 	}
 	m.nodes.Reset()
