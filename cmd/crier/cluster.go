@@ -158,7 +158,7 @@ func writeCluster(out io.Writer, s *crier.ClusterStatus) error {
 	return err
 }
 
-// replicaWords names the nodes of replicas: in parentheses without a vote, with how far behind they are, or that they are not alive.
+// replicaWords names the nodes of replicas: in parentheses without a vote, with how far behind they are, or that they are not alive, and whether they are stuck.
 func replicaWords(replicas []crier.ReplicaStatus) string {
 	var words []string
 	for _, r := range replicas {
@@ -168,6 +168,9 @@ func replicaWords(replicas []crier.ReplicaStatus) string {
 			word += "!"
 		case r.Lag > 0:
 			word += fmt.Sprintf("-%d", r.Lag)
+		}
+		if r.Stuck {
+			word += " stuck"
 		}
 		if !r.Votes {
 			word = "(" + word + ")"

@@ -48,6 +48,22 @@ not settled: partition 0: 33333333-c is catching up; 1 partitions are moving (* 
 	}
 }
 
+func TestReplicaWords(t *testing.T) {
+	t.Parallel()
+	for want, r := range map[string]crier.ReplicaStatus{
+		"1a2b3c4d":           {Node: "1a2b3c4d-e", Votes: true, Alive: true},
+		"1a2b3c4d-7":         {Node: "1a2b3c4d-e", Votes: true, Alive: true, Lag: 7},
+		"1a2b3c4d!":          {Node: "1a2b3c4d-e", Votes: true, Lag: 7},
+		"(1a2b3c4d)":         {Node: "1a2b3c4d-e", Alive: true},
+		"(1a2b3c4d-7 stuck)": {Node: "1a2b3c4d-e", Alive: true, Lag: 7, Stuck: true},
+		"(1a2b3c4d! stuck)":  {Node: "1a2b3c4d-e", Stuck: true},
+	} {
+		if got := replicaWords([]crier.ReplicaStatus{r}); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+}
+
 func TestClusterWait(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
