@@ -18,7 +18,7 @@ const (
 
 // join finds the other nodes, and finds them again after they have been lost from sight.
 func (n *Node) join() {
-	told := false
+	told := make(map[error]bool) // by cause: who waits for others to start may find then that they turn it away
 	tick := time.NewTicker(joinEvery)
 	defer tick.Stop()
 	for last := time.Now(); ; {
@@ -29,8 +29,9 @@ func (n *Node) join() {
 			}
 		}
 		if len(addresses) > 0 {
-			if _, err := n.gossip.list.Join(addresses); err != nil && !told {
-				told = true
+			err := n.gossip.join(addresses)
+			if cause := joinCause(err); err != nil && len(n.gossip.all()) == 1 && !told[cause] {
+				told[cause] = true
 				n.log.Warn("no other node answers yet", "join", addresses, "err", err)
 			}
 		}

@@ -28,6 +28,8 @@ const (
 	reclaimAfter = time.Second
 	// leaveTimeout bounds how long a leaving node waits for the news to spread.
 	leaveTimeout = time.Second
+	// refusalEvery is how often at most a warning about strangers is repeated.
+	refusalEvery = time.Minute
 	// updateTimeout bounds how long news about the node itself wait to be sent.
 	updateTimeout = time.Second
 )
@@ -35,6 +37,8 @@ const (
 var (
 	errOtherCluster    = errors.New("it belongs to a cluster that other nodes have formed")
 	errOtherPartitions = errors.New("it has another number of partitions: cluster.partitions must be the same on all nodes")
+	errOtherKey        = errors.New("it has another gossip key, or only one of the two nodes has one: cluster.gossip_key must be the same on all nodes")
+	errHungUp          = errors.New("it hangs up, as nodes do on those of another cluster.name or cluster.gossip_key")
 )
 
 // Member is one node of the cluster, as gossip knows it.
@@ -88,11 +92,22 @@ func openGossip(cfg *Config, table *routingTable, self *clusterv1.NodeMeta, chan
 	mc.AdvertisePort = mc.BindPort
 	mc.Delegate, mc.Events, mc.Alive, mc.Merge, mc.SecretKey, mc.Label = g, g, g, g, cfg.GossipKey, cfg.Name
 	mc.UDPBufferSize, mc.PushPullInterval, mc.DeadNodeReclaimTime = gossipBuffer, pushPullEvery, reclaimAfter
-	mc.Logger = log.New(lineWriter{g.log}, "", 0)
+	mc.Logger = log.New(&gossipWriter{lineWriter: lineWriter{g.log}}, "", 0)
 	if g.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("listen for gossip on %s: %w", cfg.GossipListen, err)
 	}
 	return g, nil
+}
+
+// join tries to find other nodes. The error says why those did not answer that did not: one that finds only itself among the addresses has found nobody.
+func (g *gossip) join(addresses []string) error {
+	var errs []error
+	for _, a := range addresses {
+		if _, err := g.list.Join([]string{a}); err != nil {
+			errs = append(errs, joinError(err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // addressOf returns the IP address of a host: memberlist takes no names. "" stays as it is.
@@ -198,7 +213,7 @@ func (g *gossip) NotifyAlive(n *memberlist.Node) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	err := g.stranger(&meta)
-	if now := time.Now(); err != nil && now.Sub(g.refusals[n.Name]) >= time.Minute {
+	if now := time.Now(); err != nil && now.Sub(g.refusals[n.Name]) >= refusalEvery {
 		g.refusals[n.Name] = now
 		g.log.Warn("a node is turned away", "member", n.Name, "address", n.Address(), "err", err)
 	}
