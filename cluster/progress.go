@@ -19,17 +19,19 @@ type building struct {
 	node  string
 }
 
-// progress is how far a replica has ever come, and when it last came further. One that is begun anew, since its node ends again and again, has not.
+// progress is how far a replica has ever come, and how long it has been alive and behind since it came further. One that is begun anew, since its node ends again and again, has not.
 type progress struct {
 	applied uint64
-	at      time.Time
+	without time.Duration
+	seen    time.Time // when the time that has passed was counted last
 }
 
-// next returns the progresses as of another view, and marks in it who is stuck.
+// next returns the progresses as of another view, and marks in it who is stuck. Time counts while the node is alive and the group has a leader that the replica is behind.
 func (s progresses) next(v *view, now time.Time) progresses {
 	next := make(progresses)
 	for b, p := range s { // of a group without a leader it can't be seen who is being built
 		if g := v.groups[b.group]; g != nil && g.leader == "" {
+			p.seen = now
 			next[b] = p
 		}
 	}
@@ -39,12 +41,15 @@ func (s progresses) next(v *view, now time.Time) progresses {
 		}
 		for _, n := range g.others {
 			b := building{id, n}
-			p, known := s[b]
-			at := v.nodes[n]
-			switch applied := g.open[n]; {
-			case !known || at == nil || !at.alive || applied > p.applied:
-				p = progress{max(p.applied, applied), now}
-			case applied < g.mark && now.Sub(p.at) >= stuckAfter:
+			p, at, applied := s[b], v.nodes[n], g.open[n]
+			switch {
+			case applied > p.applied || applied >= g.mark:
+				p.applied, p.without = max(p.applied, applied), 0
+			case at != nil && at.alive && !p.seen.IsZero():
+				p.without += now.Sub(p.seen)
+			}
+			p.seen = now
+			if p.without >= stuckAfter && at != nil && at.alive {
 				g.stuck = append(g.stuck, n)
 				at.stuck = true
 			}

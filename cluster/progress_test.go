@@ -11,7 +11,7 @@ import (
 	clusterv1 "github.com/crier-im/crier/proto/crier/cluster/v1"
 )
 
-// A replica is stuck when it has come no further for long: not while it does, nor while its node or its group's leader is away, but also where it begins anew again and again.
+// A replica is stuck when it has come no further for long: the time counts while its node is alive and its group is led, also where it begins anew again and again.
 func TestStuckReplicas(t *testing.T) {
 	t.Parallel()
 	const p = crier.PartitionID(3)
@@ -19,25 +19,30 @@ func TestStuckReplicas(t *testing.T) {
 	type look struct {
 		minute  int
 		applied uint64
-		what    string // "away": the node; "leaderless": the group
+		what    string // "away": the node; "leaderless", "out" of it, "more" to apply: the group
 		stuck   bool
 	}
 	for name, looks := range map[string][]look{
-		"nothing comes":         {{0, 0, "", false}, {9, 0, "", false}, {10, 0, "", true}, {20, 0, "", true}},
-		"it comes on slowly":    {{0, 0, "", false}, {9, 1, "", false}, {18, 2, "", false}, {27, 3, "", false}},
-		"it comes on at last":   {{0, 0, "", false}, {10, 0, "", true}, {11, 7, "", false}, {20, 7, "", false}, {21, 7, "", true}},
-		"it has all there is":   {{0, 100, "", false}, {30, 100, "", false}},
-		"it begins anew":        {{0, 5, "", false}, {4, 0, "", false}, {6, 5, "", false}, {8, 0, "", false}, {10, 4, "", true}},
-		"its node was away":     {{0, 0, "", false}, {9, 0, "away", false}, {12, 0, "", false}, {18, 0, "", false}, {19, 0, "", true}},
-		"nobody led its group":  {{0, 0, "", false}, {9, 0, "leaderless", false}, {10, 0, "", true}},
-		"it was taken out":      {{0, 0, "", false}, {9, 0, "out", false}, {10, 0, "", false}, {19, 0, "", false}, {20, 0, "", true}},
-		"its node is away long": {{0, 0, "away", false}, {20, 0, "away", false}},
+		"nothing comes":        {{0, 0, "", false}, {9, 0, "", false}, {10, 0, "", true}, {20, 0, "", true}},
+		"it comes on slowly":   {{0, 0, "", false}, {9, 1, "", false}, {18, 2, "", false}, {27, 3, "", false}},
+		"it comes on at last":  {{0, 0, "", false}, {10, 0, "", true}, {11, 7, "", false}, {20, 7, "", false}, {21, 7, "", true}},
+		"it has all there is":  {{0, 100, "", false}, {30, 100, "", false}},
+		"there is more now":    {{0, 100, "", false}, {30, 100, "", false}, {31, 100, "more", false}, {39, 100, "more", false}, {40, 100, "more", true}},
+		"it begins anew":       {{0, 5, "", false}, {4, 0, "", false}, {6, 5, "", false}, {8, 0, "", false}, {10, 4, "", true}},
+		"its node ends often":  {{0, 5, "", false}, {4, 0, "away", false}, {5, 0, "", false}, {8, 0, "away", false}, {10, 5, "", false}, {14, 5, "", false}, {17, 5, "", true}, {18, 0, "away", false}, {19, 0, "", true}},
+		"nobody led its group": {{0, 0, "", false}, {4, 0, "", false}, {30, 0, "leaderless", false}, {31, 0, "", false}, {37, 0, "", true}},
+		"it was taken out":     {{0, 0, "", false}, {9, 0, "out", false}, {10, 0, "", false}, {19, 0, "", false}, {20, 0, "", true}},
+		"its node is away":     {{0, 0, "away", false}, {20, 0, "away", false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var s progresses
 			for _, l := range looks {
-				g := &groupView{leader: "a", mark: 100, voters: []string{"a"}, others: []string{"b"}, open: map[string]uint64{"a": 100, "b": l.applied}}
+				mark := uint64(100)
+				if l.what == "more" {
+					mark = 200
+				}
+				g := &groupView{leader: "a", mark: mark, voters: []string{"a"}, others: []string{"b"}, open: map[string]uint64{"a": 100, "b": l.applied}}
 				v := &view{nodes: map[string]*nodeView{"a": {alive: true}, "b": {alive: l.what != "away"}}, groups: map[crier.PartitionID]*groupView{p: g}}
 				switch l.what {
 				case "leaderless":
