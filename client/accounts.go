@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/crier-im/crier"
@@ -18,6 +20,23 @@ func (c *Client) ImportProfile(ctx context.Context, user crier.UserID, profile c
 	in := map[string]any{"UserID": user, "Nick": profile.Nick, "FaceUrl": profile.FaceURL}
 	_, err := c.call(ctx, "im_open_login_svc/account_import", false, in, nil)
 	return err
+}
+
+// ImportProfiles creates accounts that do not exist, up to 100, and sets what of their profiles is not empty.
+// It returns those whose names the server takes for no account names; the others are imported.
+func (c *Client) ImportProfiles(ctx context.Context, profiles map[crier.UserID]crier.Profile) ([]crier.UserID, error) {
+	type item struct {
+		UserID  crier.UserID
+		Nick    string `json:",omitempty"`
+		FaceUrl string `json:",omitempty"`
+	}
+	list := make([]item, 0, len(profiles))
+	for _, user := range slices.Sorted(maps.Keys(profiles)) {
+		list = append(list, item{user, profiles[user].Nick, profiles[user].FaceURL})
+	}
+	var out struct{ FailAccounts []crier.UserID }
+	_, err := c.call(ctx, "im_open_login_svc/multiaccount_import", false, map[string]any{"AccountList": list}, &out)
+	return out.FailAccounts, err
 }
 
 // Kick ends the sessions of an account; its UserSigs made until now work no

@@ -75,6 +75,9 @@ type Client struct {
 	// Attempts is how often a call is tried where trying again is safe: after an error of the network, a 5xx, or a
 	// code that asks for it (60007, 60008, 91000). New sets DefaultAttempts.
 	Attempts int
+	// Patient is for bulk work: a call that comes too often (60007, or HTTP status 429) waits and is tried again until
+	// ctx ends, which does not count as one of the Attempts. Calls that are tried once stay so. New leaves it false.
+	Patient bool
 
 	base       string
 	app        crier.AppID
@@ -132,10 +135,13 @@ func (c *Client) call(ctx context.Context, command string, once bool, in, out an
 		return 0, fmt.Errorf("%s: %w", command, err)
 	}
 	wait := backoff{least: 100 * time.Millisecond, most: 2 * time.Second}
-	for {
+	for counted := 0; ; {
 		tries++
 		err = c.try(ctx, command, body, out)
-		if err == nil || once || tries >= c.Attempts || !temporary(err) || ctx.Err() != nil {
+		if !c.Patient || !tooOften(err) {
+			counted++
+		}
+		if err == nil || once || counted >= c.Attempts || !temporary(err) || ctx.Err() != nil {
 			break
 		}
 		if wait.sleep(ctx) != nil {
@@ -148,13 +154,21 @@ func (c *Client) call(ctx context.Context, command string, once bool, in, out an
 	return tries, err
 }
 
+// tooOften reports whether the call was turned away for the rate of calls, of Crier or of a proxy before it.
+func tooOften(err error) bool {
+	return errors.Is(err, crier.CodeRateLimited) || errors.Is(err, status(http.StatusTooManyRequests))
+}
+
 // temporary reports whether the same call may succeed a little later.
 func temporary(err error) bool {
+	if tooOften(err) {
+		return true
+	}
 	if s, ok := errors.AsType[status](err); ok {
-		return s >= 500 || s == http.StatusTooManyRequests
+		return s >= 500
 	}
 	if code, ok := errors.AsType[crier.Code](err); ok {
-		return code == crier.CodeTimeout || code == crier.CodeInternal || code == crier.CodeRateLimited
+		return code == crier.CodeTimeout || code == crier.CodeInternal
 	}
 	_, network := errors.AsType[*url.Error](err)
 	return network

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -40,7 +41,7 @@ type call struct {
 // api answers calls with the answers given, one after another, and keeps what came.
 type api struct {
 	mu      sync.Mutex
-	answers []string // a JSON object, "drop" or "503"
+	answers []string // a JSON object, "drop", "429" or "503"
 	came    []call
 }
 
@@ -67,6 +68,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	case "503":
 		w.WriteHeader(http.StatusServiceUnavailable)
+	case "429":
+		w.WriteHeader(http.StatusTooManyRequests)
 	default:
 		_, _ = io.WriteString(w, answer)
 	}
@@ -243,6 +246,46 @@ func TestWhatIsTriedAgain(t *testing.T) {
 	}
 }
 
+// A patient client waits as long as calls come too often, and tries what else may pass as often as ever.
+func TestPatientClientWaits(t *testing.T) {
+	t.Parallel()
+	limited, internal := fail("60007"), fail("91000")
+	for name, c := range map[string]struct {
+		answers []string
+		tries   int
+		want    error
+	}{
+		"60007":       {slices.Repeat([]string{limited}, 100), 101, nil},
+		"429":         {slices.Repeat([]string{"429"}, 100), 101, nil},
+		"and another": {slices.Concat(slices.Repeat([]string{limited, internal}, 4), []string{limited}), 8, crier.CodeInternal},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a := &api{answers: c.answers}
+			cl, err := client.New("http://crier.invalid", app, "administrator", client.SecretKey(key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			cl.HTTP, cl.Patient = &http.Client{Transport: roundTrip(a.ServeHTTP)}, true
+			began := time.Now()
+			if err := cl.Import(t.Context(), "a"); !errors.Is(err, c.want) || len(a.calls()) != c.tries {
+				t.Errorf("%s: %v after %d tries", name, err, len(a.calls()))
+			}
+			if took, most := time.Since(began), time.Duration(c.tries)*2*time.Second; took > most || c.tries > 100 && took < most/3 {
+				t.Errorf("%s: %v for %d tries", name, took, c.tries)
+			}
+		})
+	}
+}
+
+// roundTrip answers without sockets, so that the time of a test can be fake.
+type roundTrip func(http.ResponseWriter, *http.Request)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	f(w, r)
+	return w.Result(), nil
+}
+
 func TestErrorsHideTheUserSig(t *testing.T) {
 	t.Parallel()
 	c, err := client.New("http://127.0.0.1:1", app, "administrator", client.UserSig("secret-sig"))
@@ -299,6 +342,14 @@ func TestCommands(t *testing.T) {
 		"ImportProfile": {"", func(ctx context.Context, c *client.Client) (any, error) {
 			return nil, c.ImportProfile(ctx, "a", crier.Profile{Nick: "n", FaceURL: "f"})
 		}, "im_open_login_svc/account_import", `{"UserID":"a","Nick":"n","FaceUrl":"f"}`, nil},
+		"ImportProfiles": {
+			`"FailAccounts":["c"]`,
+			func(ctx context.Context, c *client.Client) (any, error) {
+				return c.ImportProfiles(ctx, map[crier.UserID]crier.Profile{"b": {Nick: "n", FaceURL: "f"}, "a": {}, "c": {}})
+			},
+			"im_open_login_svc/multiaccount_import", `{"AccountList":[{"UserID":"a"},{"UserID":"b","Nick":"n","FaceUrl":"f"},{"UserID":"c"}]}`,
+			[]crier.UserID{"c"},
+		},
 		"Kick": {
 			"", func(ctx context.Context, c *client.Client) (any, error) { return nil, c.Kick(ctx, "a") },
 			"im_open_login_svc/kick", `{"UserID":"a"}`, nil,
