@@ -50,7 +50,8 @@ func newAccount() *cobra.Command {
 		Use: "import FILE", Short: "Create accounts with tags and attributes from a CSV or JSONL file", Args: cobra.ExactArgs(1),
 		Long: "Create accounts from a file. CSV has a header: user, and any of nick, face_url, tags (separated\n" +
 			"by |); every other column is an attribute of the app. JSONL has objects with user, nick, face_url, tags, attrs.\n" +
-			"An import that was interrupted goes on where it was: FILE.crier-progress remembers, and is removed at the end.",
+			"A row that can't be imported is reported with its line, and skipped. An import slows down to what the app's limits let\n" +
+			"through. One that was interrupted goes on where it was: FILE.crier-progress remembers, and is removed at the end.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := t.client()
 			if err != nil {
@@ -63,7 +64,7 @@ func newAccount() *cobra.Command {
 			if err := i.run(cmd.Context(), c); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%d accounts imported, %d rows skipped\n", i.progress.Accounts, i.progress.Bad)
+			fmt.Fprintf(cmd.OutOrStdout(), "%d accounts imported, %d rows skipped\n", i.progress.Accounts, i.progress.Bad+i.progress.Refused)
 			return nil
 		},
 	}
@@ -78,7 +79,8 @@ type progress struct {
 	Hash     string `json:"sha256"` // of the file: another content begins anew
 	Rows     int    `json:"rows"`   // done
 	Accounts int    `json:"accounts"`
-	Bad      int    `json:"bad"`
+	Bad      int    `json:"bad"`     // rows of the file that were not tried
+	Refused  int    `json:"refused"` // rows that the server refused
 }
 
 // accountImport is one import under way.
@@ -125,7 +127,14 @@ func (i *accountImport) run(ctx context.Context, c *client.Client) error {
 		return fmt.Errorf("%d rows can't be imported; nothing was", len(bad))
 	}
 	i.progress.Bad = len(bad)
-	if err := i.importAll(ctx, c, rows); err != nil {
+	patient := *c
+	patient.Patient = true
+	if strings.EqualFold(filepath.Ext(i.file), ".csv") {
+		if err := checkColumns(ctx, &patient, rows[min(i.progress.Rows, len(rows)):]); err != nil {
+			return err
+		}
+	}
+	if err := i.importAll(ctx, &patient, rows); err != nil {
 		return err
 	}
 	if err := os.Remove(i.progressFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -139,38 +148,49 @@ func (i *accountImport) importAll(ctx context.Context, c *client.Client, rows []
 	defer bar.finish()
 	bar.set(int64(i.progress.Rows), int64(len(rows)))
 	var mu sync.Mutex
-	ends := make(map[int]int) // of the batches that are done, by their beginning
+	done := make(map[int]doneBatch) // by their beginning
 	calls, going := errgroup.WithContext(ctx)
 	calls.SetLimit(importAtOnce)
 	for at := i.progress.Rows; at < len(rows) && going.Err() == nil; at += importBatch {
 		calls.Go(func() error {
-			batch := rows[at:min(at+importBatch, len(rows))]
-			if err := importRows(going, c, batch); err != nil {
-				return fmt.Errorf("rows from line %d: %w (start again to go on from here)", batch[0].line, err)
+			b := batch{client: c, rows: rows[at:min(at+importBatch, len(rows))], stopOnBad: i.stopOnBad}
+			if err := b.run(going); err != nil {
+				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			ends[at] = at + len(batch)
-			if err := i.advance(ends); err != nil {
+			for _, r := range b.refused {
+				bar.say(r.String())
+			}
+			done[at] = doneBatch{end: at + len(b.rows), refused: len(b.refused)}
+			if err := i.advance(done); err != nil {
 				return err
 			}
 			bar.set(int64(i.progress.Rows), int64(len(rows)))
 			return nil
 		})
 	}
-	if err := calls.Wait(); err != nil || i.progress.Rows == len(rows) {
+	err := calls.Wait()
+	switch {
+	case i.progress.Rows == len(rows):
 		return err
+	case ctx.Err() != nil: // also where a call gave up waiting for that
+		return ctx.Err()
 	}
-	return ctx.Err() // before any batch could fail of it
+	return err
 }
 
+// doneBatch is a batch that is imported, but for the rows that the server refused.
+type doneBatch struct{ end, refused int }
+
 // advance moves the progress to the end of the batches that follow on it, and writes it down.
-func (i *accountImport) advance(ends map[int]int) error {
+func (i *accountImport) advance(done map[int]doneBatch) error {
 	before := i.progress.Rows
-	for end, ok := ends[before]; ok; end, ok = ends[i.progress.Rows] {
-		delete(ends, i.progress.Rows)
-		i.progress.Accounts += end - i.progress.Rows
-		i.progress.Rows = end
+	for b, ok := done[before]; ok; b, ok = done[i.progress.Rows] {
+		delete(done, i.progress.Rows)
+		i.progress.Accounts += b.end - i.progress.Rows - b.refused
+		i.progress.Refused += b.refused
+		i.progress.Rows = b.end
 	}
 	if i.progress.Rows == before {
 		return nil
@@ -182,38 +202,31 @@ func (i *accountImport) advance(ends map[int]int) error {
 	return os.WriteFile(i.progressFile(), text, 0o600)
 }
 
-func importRows(ctx context.Context, c *client.Client, rows []row) error {
-	users := make([]crier.UserID, len(rows))
-	tags, attrs := make(map[crier.UserID][]string), make(map[crier.UserID]map[string]string)
-	for i, r := range rows {
-		users[i] = r.User
-		if len(r.Tags) > 0 {
-			tags[r.User] = r.Tags
-		}
-		if len(r.Attrs) > 0 {
-			attrs[r.User] = r.Attrs
+// checkColumns refuses a file with a column that is no attribute of the app: the server would refuse row after row for it.
+func checkColumns(ctx context.Context, c *client.Client, rows []row) error {
+	used := make(map[string]int) // the first line that has a value there
+	for _, r := range rows {
+		for name := range r.Attrs {
+			if used[name] == 0 {
+				used[name] = r.line
+			}
 		}
 	}
-	if err := c.Import(ctx, users...); err != nil {
+	if len(used) == 0 {
+		return nil
+	}
+	names, err := c.AttrNames(ctx)
+	if err != nil {
 		return err
 	}
-	for _, r := range rows {
-		if r.Nick == "" && r.Face == "" {
-			continue
-		}
-		if err := c.ImportProfile(ctx, r.User, crier.Profile{Nick: r.Nick, FaceURL: r.Face}); err != nil {
-			return err
-		}
+	for _, name := range names {
+		delete(used, name)
 	}
-	if len(tags) > 0 {
-		if err := c.AddTags(ctx, tags); err != nil {
-			return err
-		}
+	if len(used) == 0 {
+		return nil
 	}
-	if len(attrs) > 0 {
-		return c.SetAttrs(ctx, attrs)
-	}
-	return nil
+	name := slices.Min(slices.Collect(maps.Keys(used)))
+	return fmt.Errorf("line %d: the app has no attribute %s: name it (im_set_attr_name), or take the column out", used[name], crier.Quote(name))
 }
 
 // parseRows reads a file by its ending. bad says, with its line, what can't be imported.

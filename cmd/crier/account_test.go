@@ -127,7 +127,7 @@ func TestImportSideBySide(t *testing.T) {
 	start := func(refuses string) (c *client.Client, most *int) {
 		under, most := 0, new(int)
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			var body struct{ Accounts []string }
+			var body struct{ AccountList []struct{ UserID string } }
 			if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 				t.Error(err)
 			}
@@ -139,12 +139,12 @@ func TestImportSideBySide(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			under--
-			if slices.Contains(body.Accounts, refuses) {
+			if slices.ContainsFunc(body.AccountList, func(a struct{ UserID string }) bool { return a.UserID == refuses }) {
 				fmt.Fprint(w, `{"ActionStatus":"FAIL","ErrorCode":70500,"ErrorInfo":"not now"}`)
 				return
 			}
-			for _, a := range body.Accounts {
-				imported[a]++
+			for _, a := range body.AccountList {
+				imported[a.UserID]++
 			}
 			fmt.Fprint(w, `{"ActionStatus":"OK","ErrorCode":0,"ErrorInfo":"","FailAccounts":[]}`)
 		}))

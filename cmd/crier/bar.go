@@ -43,6 +43,14 @@ func (b *bar) set(done, total int64) {
 	}
 }
 
+// say prints a line; a drawing comes back below it with the next set.
+func (b *bar) say(line string) {
+	if b.drawn != nil {
+		_ = b.drawn.Clear()
+	}
+	fmt.Fprintln(b.out, line)
+}
+
 // finish takes the drawing away.
 func (b *bar) finish() {
 	if b.drawn != nil {
