@@ -7,7 +7,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 )
 
-// workersEach is how many workers a dispatcher has for each processor at most: its actors may read from a disk, but wait for nobody.
+// workersEach is how many workers a dispatcher has for each processor at most: its actors may read from a disk, but wait for nobody; only at its end a user actor does, for its commands.
 const workersEach = 8
 
 // dispatcher runs the mailboxes of many actors that have little to do each, on a few goroutines. protoactor by itself starts one for each mailbox that has something, so that a push

@@ -16,7 +16,7 @@ var offlineFields = map[string]map[string]byte{
 	"AndroidInfo": {
 		"Sound": '"', "PushStyle": '0', "XiaoMiChannelID": '"', "OPPOChannelID": '"', "OPPOCategory": '"', "OPPONotifyLevel": '0',
 		"OPPOPrivateMsgTemplateId": '"', "OPPOPrivateTitleParameters": '{', "OPPOPrivateContentParameters": '{', "VIVOClassification": '0',
-		"VIVOCategory": '"', "HuaWeiChannelID": '"', "HuaWeiImportance": '"', "HuaWeiCategory": '"', "HuaWeiImage": '"', "HonorImage": '"',
+		"VIVOCategory": '"', "VIVONotifyType": '"', "HuaWeiChannelID": '"', "HuaWeiImportance": '"', "HuaWeiCategory": '"', "HuaWeiImage": '"', "HonorImage": '"',
 		"HonorImportance": '"', "GoogleImage": '"', "GooglePriority": '"', "GoogleChannelID": '"', "MeiZuNoticeMsgType": '0', "ExtAsHuaweiIntentParam": '0',
 	},
 	"ApnsInfo": {

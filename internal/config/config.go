@@ -324,6 +324,8 @@ func (c *Config) Validate() error {
 		must(isProxy(proxy), "http.trusted_proxies", fmt.Sprintf("%q is neither an IP address nor a CIDR", proxy))
 	}
 	must(c.Admin.Listen == "" || isAddress(c.Admin.Listen), "admin.listen", "must be host:port, the port 0 to 65535, or empty")
+	must(c.Admin.Listen == "" || isLoopback(c.Admin.Listen) || c.HTTP.AllowPlain, "admin.listen",
+		"is not a loopback address, and shows what is in the memory in plain HTTP: set http.allow_plain_http where operators only reach it")
 	must((c.HTTP.TLSCert == "") == (c.HTTP.TLSKey == ""), "http.tls_cert and http.tls_key", "must be given both or neither")
 	must(c.HTTP.TLSCert != "" || c.HTTP.AllowPlain || isLoopback(c.HTTP.Listen), "http.listen",
 		"is not a loopback address, and there is no TLS certificate: set http.tls_cert and http.tls_key, or http.allow_plain_http behind a proxy that ends TLS")

@@ -91,6 +91,15 @@ func TestRefusalsNameTheField(t *testing.T) {
 		t.Error(err)
 	}
 	c = config.Default()
+	c.Admin.Listen = "0.0.0.0:6060"
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "admin.listen: is not a loopback address") {
+		t.Errorf("profiles for everybody: %v", err)
+	}
+	c.HTTP.AllowPlain = true
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	c = config.Default()
 	c.HTTP.Listen = "0.0.0.0:80"
 	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "allow_plain_http") {
 		t.Errorf("plain HTTP everywhere: %v", err)

@@ -37,6 +37,17 @@ var plants = map[string]struct{ file, old, new string }{
 	"diverged": {"persistence/flusher.go", "w.set(b.keys.kind(kindMeta), marshal(b.storing))", "b.storing.ClockMs += int64(b.store.identity.NodeID[0] % 7)\n\tw.set(b.keys.kind(kindMeta), marshal(b.storing))"},
 }
 
+// Every fault has its place yet.
+func TestPlantsHaveTheirPlace(t *testing.T) {
+	t.Parallel()
+	for name, p := range plants {
+		source, err := os.ReadFile(filepath.Join("../..", p.file))
+		if n := strings.Count(string(source), p.old); err != nil || n != 1 {
+			t.Errorf("%s: %d places in %s, %v", name, n, p.file, err)
+		}
+	}
+}
+
 // planted returns the source with the fault that was asked for, if one was.
 func planted(t *testing.T) sources {
 	t.Helper()

@@ -105,7 +105,7 @@ func offlineFields() (all []field) {
 			"object": "PushTemplateParam AndroidInfo ApnsInfo HarmonyInfo",
 		},
 		"AndroidInfo": {
-			"text": "Sound XiaoMiChannelID OPPOChannelID OPPOCategory OPPOPrivateMsgTemplateId VIVOCategory HuaWeiChannelID HuaWeiImportance HuaWeiCategory HuaWeiImage " +
+			"text": "Sound XiaoMiChannelID OPPOChannelID OPPOCategory OPPOPrivateMsgTemplateId VIVOCategory VIVONotifyType HuaWeiChannelID HuaWeiImportance HuaWeiCategory HuaWeiImage " +
 				"HonorImage HonorImportance GoogleImage GooglePriority GoogleChannelID",
 			"integer": "PushStyle OPPONotifyLevel VIVOClassification MeiZuNoticeMsgType ExtAsHuaweiIntentParam",
 			"object":  "OPPOPrivateTitleParameters OPPOPrivateContentParameters",
