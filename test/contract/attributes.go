@@ -24,6 +24,7 @@ func names(t *testing.T, s *suite) {
 		`"3":{}`, `"3":""`, `"3":`+text(51), `"3":"a\u0000"`, `"3":"x","4":"x"`, `"3":"city"`)
 	a.fails(t, crier.CodeBadAttr, set, `{"AttrNames":%s}`, numbered("n", 11), `[5]`)
 	equal(t, a.ok(t, get, `{}`), "AttrNames", before)
+	a.ok(t, set, `{"AttrNames":{"3":`+text(49)+`}}`)
 	a.ok(t, set, `{"AttrNames":{"3":`+text(50)+`}}`)
 	a.ok(t, set, `{"AttrNames":`+numbered("n", 10)+`}`)
 	a.passes(t, set, `{"AttrNames":%s}`, `{}`, `[]`)
@@ -82,7 +83,7 @@ func attributes(t *testing.T, s *suite) {
 		a.want(t, crier.CodeBadAttr, set, `{"To_Account":"a","Attrs":{"sex":"1"}}`)
 		a.ok(t, "openim/im_set_attr_name", `{"AttrNames":{"0":"sex"}}`)
 	})
-	a.passes(t, set, `{"To_Account":"a","Attrs":{"sex":%s}}`, text(1), text(50), `"`+strings.Repeat("é", 25)+`"`)
+	a.passes(t, set, `{"To_Account":"a","Attrs":{"sex":%s}}`, text(1), text(49), text(50), `"`+strings.Repeat("é", 25)+`"`)
 	a.fails(t, crier.CodeBadAttr, set, `{"To_Account":"a","Attrs":{"sex":%s}}`, `""`, text(51), `"`+strings.Repeat("é", 25)+`x"`, `"a\u0000"`)
 	a.fails(t, crier.CodeBadSetAttr, set, `{"To_Account":"a","Attrs":{"sex":%s}}`, `["m"]`, `{"x":"m"}`)
 	a.fails(t, crier.CodeBadSetAttr, set, `{"To_Account":"a"%s}`, ``, `,"Attrs":null`, `,"Attrs":5`, `,"Attrs":"sex"`, `,"Attrs":["sex"]`)
@@ -152,7 +153,7 @@ func tags(t *testing.T, s *suite) {
 	a.ok(t, add, `{"To_Account":"b","Tags":"single"}`)
 	a.ok(t, add, `{"UserTags":{"To_Account":"b","Tags":[]}}`)
 	holds(`[{"Tags":[],"To_Account":"a"},{"Tags":["single","x"],"To_Account":"b"}]`)
-	a.passes(t, add, `{"To_Account":"a","Tags":%s}`, `[`+text(50)+`]`, `["标签"]`, numbered("t", 10))
+	a.passes(t, add, `{"To_Account":"a","Tags":%s}`, `[`+text(49)+`]`, `[`+text(50)+`]`, `["标签"]`, numbered("t", 10))
 
 	for i := range 10 {
 		a.ok(t, add, `{"To_Account":"full","Tags":`+numbered(fmt.Sprint("f", i, "-"), 10)+`}`)

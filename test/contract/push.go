@@ -42,9 +42,9 @@ func pushes(t *testing.T, s *suite) {
 	a.fails(t, crier.CodeBadMsgRandom, push, `{"MsgBody":`+hello+`%s}`, ``, `,"MsgRandom":null`, `,"MsgRandom":"5"`, `,"MsgRandom":-1`, `,"MsgRandom":1.5`,
 		`,"MsgRandom":4294967296`, `,"MsgRandom":1e300`, `,"MsgRandom":true`, `,"MsgRandom":[1]`, `,"MsgRandom":{}`, `,"MsgRandom":99999999999999999999`)
 	a.fails(t, crier.CodeBadMsgRandom, push, `%s`, ``, `{}`)
-	a.passes(t, push, `{"MsgBody":`+hello+`,"MsgRandom":%s}`, `0`, `4294967295`, `7.0`, `1e3`)
+	a.passes(t, push, `{"MsgBody":`+hello+`,"MsgRandom":%s}`, `0`, `4294967294`, `4294967295`, `7.0`, `1e3`)
 	p := &pusher{random: 100}
-	p.each(t, a, 0, `,"MsgLifeTime":%s`, `null`, `0`, `1`, `604800`, `60.0`)
+	p.each(t, a, 0, `,"MsgLifeTime":%s`, `null`, `0`, `1`, `604799`, `604800`, `60.0`)
 	p.each(t, a, crier.CodeLifeTimeTooLong, `,"MsgLifeTime":%s`, `604801`, `9007199254740992`, `99999999999999999999`, `1e20`, `1e999`)
 	p.each(t, a, crier.CodeBadLifeTime, `,"MsgLifeTime":%s`, `-1`, `-1e20`, `"1e20"`, `"60"`, `1.5`, `true`, `[]`, `{}`)
 	p.each(t, a, 0, `,"From_Account":%s`, `null`, `"a"`, `"administrator"`)
@@ -132,7 +132,7 @@ func conditions(t *testing.T, s *suite) {
 	p.each(t, a, crier.CodeTagTwice, `,"Condition":%s`, `{"TagsOr":["x","y"],"TagsAnd":["y"]}`, `{"TagsOr":["x"],"TagsAnd":["x"]}`)
 	for _, field := range []string{"AttrsOr", "AttrsAnd"} {
 		of := `,"Condition":{"` + field + `":%s}`
-		p.each(t, a, 0, of, `{"sex":`+text(50)+`}`, `{"sex":true}`)
+		p.each(t, a, 0, of, `{"sex":`+text(49)+`}`, `{"sex":`+text(50)+`}`, `{"sex":true}`)
 		p.each(t, a, crier.CodeBadAttr, of, `{"sex":""}`, `{"sex":`+text(51)+`}`, `{"nosuch":"x"}`, `{"":"x"}`, `{"sex":"a\u0000"}`, `{"sex":null}`, `{"sex":"m","city":null}`, `{"nosuch":null}`)
 		p.each(t, a, crier.CodeBadCondition, of, `"sex"`, `5`, `true`, `["sex"]`, `{"sex":["m"]}`, `{"sex":{"x":"m"}}`)
 		p.each(t, a, crier.CodeMixedCondition, `,"Condition":{"TagsAnd":["x"],"`+field+`":%s}`, `{"sex":"m"}`, `{"sex":null}`)
