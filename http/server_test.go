@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -294,5 +295,53 @@ func TestOnce(t *testing.T) {
 	close(begun)
 	if late := status("/late"); late != 200 {
 		t.Errorf("afterwards: %d", late)
+	}
+}
+
+// A call that is under way when the server is told to end has its answer first; nothing new is taken.
+func TestCallsUnderWayAreAnswered(t *testing.T) {
+	t.Parallel()
+	entered, release := make(chan struct{}), make(chan struct{})
+	s, err := crierhttp.Open(config(), func(r gin.IRouter) {
+		r.GET("/slow", func(c *gin.Context) {
+			close(entered)
+			<-release
+			c.String(nethttp.StatusOK, "done")
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	answered := make(chan string, 1)
+	go func() {
+		status, body := get(t, s.URL()+"/slow")
+		answered <- fmt.Sprint(status, body)
+	}()
+	<-entered
+	cancel()
+	address := strings.TrimPrefix(s.URL(), "http://")
+	for { // until nothing new is taken
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			break
+		}
+		_ = c.Close()
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("it has ended before the answer: %v", err)
+	default:
+	}
+	close(release)
+	if got := <-answered; got != "200done" {
+		t.Errorf("the answer is %q", got)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("Run: %v", err)
 	}
 }
