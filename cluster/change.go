@@ -60,6 +60,8 @@ func (g *Group) change(s *clusterv1.Step) error {
 		f = g.raft.AddNonvoter(id, address, index, changeTimeout)
 	case clusterv1.StepKind_STEP_KIND_PROMOTE:
 		f = g.raft.AddVoter(id, address, index, changeTimeout)
+	case clusterv1.StepKind_STEP_KIND_DEMOTE:
+		f = g.raft.DemoteVoter(id, index, changeTimeout)
 	case clusterv1.StepKind_STEP_KIND_REMOVE:
 		f = g.raft.RemoveServer(id, index, changeTimeout)
 	case clusterv1.StepKind_STEP_KIND_HAND_OVER:

@@ -52,7 +52,7 @@ func (s step) String() string {
 	words := map[clusterv1.StepKind]string{
 		clusterv1.StepKind_STEP_KIND_OPEN: "open it on", clusterv1.StepKind_STEP_KIND_ADD: "add", clusterv1.StepKind_STEP_KIND_PROMOTE: "give a vote to",
 		clusterv1.StepKind_STEP_KIND_REMOVE: "remove", clusterv1.StepKind_STEP_KIND_HAND_OVER: "hand over to",
-		clusterv1.StepKind_STEP_KIND_DROP: "delete what is left on",
+		clusterv1.StepKind_STEP_KIND_DEMOTE: "take the vote of", clusterv1.StepKind_STEP_KIND_DROP: "delete what is left on",
 	}
 	return fmt.Sprintf("%s %s", words[s.kind], s.node)
 }
@@ -304,7 +304,7 @@ func (p *planner) build(id crier.PartitionID, g *groupView, holders, voters []st
 }
 
 // shed takes a replica from a node that is not to have it, once those that are to have one do. A lost node's goes only where enough others
-// vote: where there are not, it may still come back with what it has.
+// vote: where there are not, it may still come back with what it has. In the system group, where one that was away is back, and another votes in its place, only its vote goes.
 func (p *planner) shed(id crier.PartitionID, g *groupView, holders, voters []string) bool {
 	for _, n := range g.others {
 		if !slices.Contains(holders, n) {
@@ -314,10 +314,15 @@ func (p *planner) shed(id crier.PartitionID, g *groupView, holders, voters []str
 	}
 	ready := len(p.ready(g, voters))
 	for _, n := range g.voters {
-		if slices.Contains(voters, n) || id == crier.SystemPartition && slices.Contains(holders, n) {
+		if slices.Contains(voters, n) {
 			continue
 		}
-		at := p.view.nodes[n]
+		at, kind := p.view.nodes[n], clusterv1.StepKind_STEP_KIND_REMOVE
+		if id == crier.SystemPartition && slices.Contains(holders, n) {
+			if kind = clusterv1.StepKind_STEP_KIND_DEMOTE; !p.view.serves(n) {
+				continue // it is about to leave, or to come back
+			}
+		}
 		merelyLost := at != nil && at.state == crier.NodeMember && at.lost
 		switch {
 		case ready < len(voters) || ready == 0:
@@ -325,7 +330,7 @@ func (p *planner) shed(id crier.PartitionID, g *groupView, holders, voters []str
 		case merelyLost && ready < p.replicas:
 			// Nothing is gained: see above.
 		default:
-			p.add(step{clusterv1.StepKind_STEP_KIND_REMOVE, id, n})
+			p.add(step{kind, id, n})
 			return true
 		}
 	}

@@ -153,6 +153,12 @@ func (m *model) take(s step) {
 		g.others, g.voters = without(g.others), append(g.voters, s.node)
 	case clusterv1.StepKind_STEP_KIND_REMOVE:
 		m.remove(s, g, without)
+	case clusterv1.StepKind_STEP_KIND_DEMOTE:
+		if s.group != crier.SystemPartition || len(g.voters) <= systemVoters || !slices.Contains(g.voters, s.node) {
+			m.t.Fatalf("partition %s: %s, of %d voters", s.group, s, len(g.voters))
+		}
+		m.remove(s, g, without)
+		g.others = append(g.others, s.node)
 	case clusterv1.StepKind_STEP_KIND_HAND_OVER:
 		if !slices.Contains(g.voters, s.node) || g.open[s.node] < g.mark || !m.view.nodes[s.node].alive {
 			m.t.Fatalf("partition %s: %s", s.group, s)
@@ -215,7 +221,7 @@ func (m *model) check(what string) {
 	leads := make(map[string]int)
 	for p, g := range v.groups {
 		if p == crier.SystemPartition {
-			if len(g.voters) < min(systemVoters, len(keepers)) || len(g.voters) > max(systemVoters, len(keepers)) {
+			if len(g.voters) != min(systemVoters, len(keepers)) {
 				m.t.Fatalf("%s: %d vote in the system group of %d nodes", what, len(g.voters), len(keepers))
 			}
 			continue

@@ -50,6 +50,8 @@ const (
 	StepKind_STEP_KIND_UNPARK StepKind = 9
 	// The node makes its replica the truth, and itself the only one in the configuration.
 	StepKind_STEP_KIND_RECOVER StepKind = 10
+	// The leader takes the node's vote; it stays without one.
+	StepKind_STEP_KIND_DEMOTE StepKind = 11
 )
 
 // Enum value maps for StepKind.
@@ -66,6 +68,7 @@ var (
 		8:  "STEP_KIND_PARK",
 		9:  "STEP_KIND_UNPARK",
 		10: "STEP_KIND_RECOVER",
+		11: "STEP_KIND_DEMOTE",
 	}
 	StepKind_value = map[string]int32{
 		"STEP_KIND_UNSPECIFIED": 0,
@@ -79,6 +82,7 @@ var (
 		"STEP_KIND_PARK":        8,
 		"STEP_KIND_UNPARK":      9,
 		"STEP_KIND_RECOVER":     10,
+		"STEP_KIND_DEMOTE":      11,
 	}
 )
 
@@ -1842,7 +1846,7 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x12\n" +
 	"\x04last\x18\x04 \x01(\x04R\x04last\x12\x1b\n" +
 	"\tlast_term\x18\x05 \x01(\x04R\blastTerm\x122\n" +
-	"\aservers\x18\x06 \x03(\v2\x18.crier.cluster.v1.ServerR\aservers*\x82\x02\n" +
+	"\aservers\x18\x06 \x03(\v2\x18.crier.cluster.v1.ServerR\aservers*\x98\x02\n" +
 	"\bStepKind\x12\x19\n" +
 	"\x15STEP_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTEP_KIND_OPEN\x10\x01\x12\x11\n" +
@@ -1855,7 +1859,8 @@ const file_crier_cluster_v1_cluster_proto_rawDesc = "" +
 	"\x0eSTEP_KIND_PARK\x10\b\x12\x14\n" +
 	"\x10STEP_KIND_UNPARK\x10\t\x12\x15\n" +
 	"\x11STEP_KIND_RECOVER\x10\n" +
-	"*\xca\x01\n" +
+	"\x12\x14\n" +
+	"\x10STEP_KIND_DEMOTE\x10\v*\xca\x01\n" +
 	"\vOperateKind\x12\x1c\n" +
 	"\x18OPERATE_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13OPERATE_KIND_STATUS\x10\x01\x12\x16\n" +
