@@ -50,7 +50,7 @@ func newBench() *cobra.Command {
 	f.IntVar(&cfg.Devices, "devices", 100_000, "devices that are notified, each of an account of its own")
 	f.IntVar(&cfg.Kills, "kills", 50, "how often a node of a cluster is killed, and a fifth as often stopped")
 	f.DurationVar(&cfg.Duration, "duration", 5*time.Second, "how long each load of writes runs")
-	f.StringSliceVar(&cfg.Only, "only", nil, "measure only these: writes, audience, connections, cluster, failover, growth, vendors")
+	f.StringSliceVar(&cfg.Only, "only", nil, "measure only these: writes, audience, connections, cluster, failover, growth, vendors, placement")
 	f.StringVar(&report, "report", "", "write a Markdown report to this file instead of a table")
 	f.StringVar(&bare, "bare", "", "serve as the bare WebSocket library on this address")
 	_ = f.MarkHidden("bare") // the flag is there
