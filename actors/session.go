@@ -149,7 +149,7 @@ func (s *session) onAppDisabled(ctx actor.Context) {
 func (s *session) onDelivery(ctx actor.Context, d *crier.Delivery) {
 	switch {
 	case !s.begun:
-		s.held = append(s.held, d) // bounded by the messages in flight
+		s.held = append(s.held, d) // kept ones in flight, and online ones of the moment until begin comes
 	case d.Seq > s.cursor:
 		s.cursor = d.Seq
 		s.conn.Deliver(d)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/asynkron/protoactor-go/cluster"
 	"github.com/asynkron/protoactor-go/remote"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -224,13 +226,34 @@ func newSystem(log *slog.Logger) *actor.ActorSystem {
 	return system
 }
 
-// serverOptions are those of the actors' listener: with TLS, only nodes with a certificate of the CA get in.
+// doorkeeper turns away who has no certificate of the CA for the name that the nodes share, and says so in the log.
+type doorkeeper struct {
+	credentials.TransportCredentials
+	log  *slog.Logger
+	tell *rate.Sometimes
+}
+
+// ServerHandshake is credentials.TransportCredentials's.
+func (d doorkeeper) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secure, info, err := d.TransportCredentials.ServerHandshake(conn)
+	if err != nil && !errors.Is(err, io.EOF) { // it has connected, and said nothing
+		d.tell.Do(func() {
+			d.log.Warn("a connection to the actors was turned away", "from", conn.RemoteAddr().String(), "err", err)
+		})
+	}
+	return secure, info, err
+}
+
+// serverOptions are those of the actors' listener: with TLS, only nodes get in.
 func (n *Node) serverOptions() []grpc.ServerOption {
 	options := []grpc.ServerOption{grpc.MaxRecvMsgSize(packetMost), grpc.StatsHandler(&n.metrics.traffic)}
 	if n.cfg.TLS != nil {
 		server := n.cfg.TLS.Clone()
 		server.ClientAuth = tls.RequireAndVerifyClientCert
-		options = append(options, grpc.Creds(credentials.NewTLS(server)))
+		server.VerifyConnection = func(s tls.ConnectionState) error {
+			return s.PeerCertificates[0].VerifyHostname(server.ServerName)
+		}
+		options = append(options, grpc.Creds(doorkeeper{credentials.NewTLS(server), n.log, &rate.Sometimes{First: 1, Interval: time.Minute}}))
 	}
 	return options
 }

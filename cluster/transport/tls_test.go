@@ -1,16 +1,9 @@
 package transport_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
-	"math/big"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,76 +12,14 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/crier-im/crier/cluster/transport"
+	"github.com/crier-im/crier/cluster/transport/transporttest"
 )
-
-// authority is a CA that writes files as `crier tls` does.
-type authority struct {
-	t    *testing.T
-	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{t: t, dir: t.TempDir()}
-	a.cert, a.key = a.issue("ca", &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	return a
-}
-
-func (a *authority) issue(name string, c *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	c.SerialNumber, c.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
-	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = c, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	a.write(name+".crt", &pem.Block{Type: "CERTIFICATE", Bytes: der})
-	a.write(name+".key", &pem.Block{Type: "PRIVATE KEY", Bytes: private})
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return cert, key
-}
-
-func (a *authority) write(name string, block *pem.Block) {
-	if err := os.WriteFile(filepath.Join(a.dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-		a.t.Fatal(err)
-	}
-}
-
-// node returns the configuration of a node whose certificate has the name.
-func (a *authority) node(name, serverName string) *tls.Config {
-	a.t.Helper()
-	a.issue(name, &x509.Certificate{
-		DNSNames: []string{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	})
-	c, err := transport.LoadTLS(filepath.Join(a.dir, "ca.crt"), filepath.Join(a.dir, name+".crt"), filepath.Join(a.dir, name+".key"), serverName)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return c
-}
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	ours, theirs := newAuthority(t), newAuthority(t)
+	ours, theirs := transporttest.NewAuthority(t), transporttest.NewAuthority(t)
 	strangers := func(c *tls.Config) *tls.Config { // trusts us, and is not trusted
-		c.RootCAs, c.ClientCAs = ours.node("b", "").RootCAs, ours.node("b", "").ClientCAs
+		c.RootCAs, c.ClientCAs = ours.Node("b", "").RootCAs, ours.Node("b", "").ClientCAs
 		return c
 	}
 	for name, c := range map[string]struct {
@@ -96,15 +27,15 @@ func TestTLS(t *testing.T) {
 		hears string // what a's error says; empty: none
 		logs  string // what b logs
 	}{
-		"good":                       {ours.node("a", ""), ours.node("b", ""), "", ""},
-		"a shared name":              {ours.node("nodes", "nodes"), ours.node("nodes", "nodes"), "", ""},
-		"a server of another CA":     {ours.node("a", ""), theirs.node("b", ""), "unknown authority", "bad certificate"},
-		"a caller of another CA":     {strangers(theirs.node("a", "")), ours.node("b", ""), "unknown certificate authority", "unknown authority"},
-		"a server of another name":   {ours.node("a", ""), ours.node("c", ""), "not b", "bad certificate"},
-		"a caller of another name":   {ours.node("c", ""), ours.node("b", ""), "not a", "not a"},
-		"a caller without TLS":       {nil, ours.node("b", ""), "handshake", "TLS"},
-		"a server without TLS":       {ours.node("a", ""), nil, "handshake", "not a node of Crier"},
-		"a name that one end shares": {ours.node("nodes", "nodes"), ours.node("b", ""), "not nodes", "bad certificate"},
+		"good":                       {ours.Node("a", ""), ours.Node("b", ""), "", ""},
+		"a shared name":              {ours.Node("nodes", "nodes"), ours.Node("nodes", "nodes"), "", ""},
+		"a server of another CA":     {ours.Node("a", ""), theirs.Node("b", ""), "unknown authority", "bad certificate"},
+		"a caller of another CA":     {strangers(theirs.Node("a", "")), ours.Node("b", ""), "unknown certificate authority", "unknown authority"},
+		"a server of another name":   {ours.Node("a", ""), ours.Node("c", ""), "not b", "bad certificate"},
+		"a caller of another name":   {ours.Node("c", ""), ours.Node("b", ""), "not a", "not a"},
+		"a caller without TLS":       {nil, ours.Node("b", ""), "handshake", "TLS"},
+		"a server without TLS":       {ours.Node("a", ""), nil, "handshake", "not a node of Crier"},
+		"a name that one end shares": {ours.Node("nodes", "nodes"), ours.Node("b", ""), "not nodes", "bad certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -131,10 +62,10 @@ func TestTLS(t *testing.T) {
 // A renewed certificate is taken up by the next connection.
 func TestRenewedCertificate(t *testing.T) {
 	t.Parallel()
-	ca := newAuthority(t)
+	ca := transporttest.NewAuthority(t)
 	n := newNetwork()
-	a := n.open(t, "a", func(c *transport.Config) { c.TLS = ca.node("a", "") }).Group(0)
-	b := n.open(t, "b", func(c *transport.Config) { c.TLS = ca.node("b", "") }).Group(0)
+	a := n.open(t, "a", func(c *transport.Config) { c.TLS = ca.Node("a", "") }).Group(0)
+	b := n.open(t, "b", func(c *transport.Config) { c.TLS = ca.Node("b", "") }).Group(0)
 	serve(t, b, new(follower).answer)
 	vote := func() error {
 		return a.RequestVote("b", "b", &raft.RequestVoteRequest{}, new(raft.RequestVoteResponse))
@@ -142,22 +73,22 @@ func TestRenewedCertificate(t *testing.T) {
 	if err := vote(); err != nil {
 		t.Fatal(err)
 	}
-	ca.issue("b", &x509.Certificate{DNSNames: []string{"other"}}) // not good for b: so it shows when it is taken
+	ca.Issue("b", &x509.Certificate{DNSNames: []string{"other"}}) // not good for b: so it shows when it is taken
 	n.faults.Reset("a", "b")
 	eventually(t, time.Minute, "the new certificate", func() bool {
 		err := vote()
 		return err != nil && strings.Contains(err.Error(), "not b")
 	})
-	ca.node("b", "")
+	ca.Node("b", "")
 	eventually(t, time.Minute, "a good one", func() bool { return vote() == nil })
 }
 
 func TestLoadTLSRefuses(t *testing.T) {
 	t.Parallel()
-	ours, theirs := newAuthority(t), newAuthority(t)
-	ours.node("a", "")
-	theirs.node("a", "")
-	at := func(a *authority, name string) string { return filepath.Join(a.dir, name) }
+	ours, theirs := transporttest.NewAuthority(t), transporttest.NewAuthority(t)
+	ours.Node("a", "")
+	theirs.Node("a", "")
+	at := func(a *transporttest.Authority, name string) string { return filepath.Join(a.Dir, name) }
 	for name, files := range map[string][3]string{
 		"no CA":               {at(ours, "none"), at(ours, "a.crt"), at(ours, "a.key")},
 		"a CA that is none":   {at(ours, "a.key"), at(ours, "a.crt"), at(ours, "a.key")},
