@@ -191,11 +191,14 @@ func (r *request) answered(p crier.PartitionID, e *errand, a *attempt, answer an
 func (r *request) giveUp(why error) {
 	for p, e := range r.open {
 		delete(r.open, p)
+		_, pid := r.node.route(p)
 		switch {
+		case pid == nil:
+			e.err = &crier.Error{Code: crier.CodeTimeout, Info: fmt.Sprintf("%s: partition %s has no leader", crier.CodeTimeout.Text(), p), Err: errors.Join(why, e.err)}
 		case e.attempt != nil:
 			e.err = unknown(fmt.Errorf("partition %s: no answer of the actors at %s: %w", p, e.attempt.address, why))
 		case e.err == nil:
-			e.err = unknown(fmt.Errorf("partition %s: no leader is known: %w", p, why))
+			e.err = unknown(fmt.Errorf("partition %s: %w", p, why))
 		}
 		r.take(p, nil, e.err)
 	}
