@@ -33,6 +33,8 @@ var plants = map[string]struct{ file, old, new string }{
 	"doubled": {"persistence/campaigns.go", "if random.GetUntilMs() > now.UnixMilli() {", "if random.GetUntilMs() > now.UnixMilli() && random.GetSeq()%2 == 0 {"},
 	// A vendor is not told of all.
 	"untold": {"vendors/apns/sender.go", "o := s.push(ctx, n)\n", "if n.ApnsID[0]%8 == 0 {\n\t\treturn crier.Outcome{Class: crier.OutcomeAccepted}\n\t}\n\to := s.push(ctx, n)\n"},
+	// Each message to a connection leaves a goroutine behind.
+	"leaking": {"actors/session.go", "\t\ts.conn.Deliver(d)\n", "\t\ts.conn.Deliver(d)\n\t\tgo func() { select {} }()\n"},
 	// What is on the disks of two nodes is not the same.
 	"diverged": {"persistence/flusher.go", "w.set(b.keys.kind(kindMeta), marshal(b.storing))", "b.storing.ClockMs += int64(b.store.identity.NodeID[0] % 7)\n\tw.set(b.keys.kind(kindMeta), marshal(b.storing))"},
 }
