@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// joinEvery is how often a node that knows of no other tries those that it is to join.
+	// joinEvery is how often a node that knows of no other, or is not a member yet, tries those that it is to join.
 	joinEvery = time.Second
 	// rejoinEvery is how often a node tries those that it has lost from sight: after a network was cut, neither side looks for the other by itself.
 	rejoinEvery = 5 * time.Second
@@ -16,14 +16,15 @@ const (
 	formEvery = 50 * time.Millisecond
 )
 
-// join finds the other nodes, and finds them again after they have been lost from sight.
+// join finds the other nodes, and finds them again after they have been lost from sight. A node that is no member yet goes on after it has found some: those
+// may wait, as it does, for nodes that only this one is told of.
 func (n *Node) join() {
 	told := make(map[error]bool) // by cause: who waits for others to start may find then that they turn it away
 	tick := time.NewTicker(joinEvery)
 	defer tick.Stop()
 	for last := time.Now(); ; {
 		addresses := n.cfg.Join
-		if len(n.gossip.all()) > 1 {
+		if len(n.gossip.all()) > 1 && n.isMember() {
 			if addresses = nil; time.Since(last) >= rejoinEvery {
 				last, addresses = time.Now(), n.gossip.lost(n.storage.Nodes())
 			}

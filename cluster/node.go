@@ -463,7 +463,7 @@ func (n *Node) Members() []Member { return n.gossip.all() }
 // Ready returns nil once no restore is under way, this node knows itself to be a member, and every group has a leader with its actor; else what is missing. What
 // makes a node a member is an entry of the system group, so what was there before it has come too.
 func (n *Node) Ready() error {
-	if !slices.ContainsFunc(n.storage.Nodes(), func(m crier.Node) bool { return m.ID == n.cfg.NodeID }) {
+	if !n.isMember() {
 		return errors.New("the node has not been taken into the cluster yet")
 	}
 	if n.storage.Restoring() != 0 {
@@ -475,6 +475,11 @@ func (n *Node) Ready() error {
 		}
 	}
 	return nil
+}
+
+// isMember says whether the node knows itself to be a member of the cluster.
+func (n *Node) isMember() bool {
+	return slices.ContainsFunc(n.storage.Nodes(), func(m crier.Node) bool { return m.ID == n.cfg.NodeID })
 }
 
 // WaitForReady blocks until Ready, or ctx ends, or the node has left.

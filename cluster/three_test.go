@@ -49,6 +49,8 @@ func newNodes(t testing.TB, n, partitions int, change ...func(*cluster.Config)) 
 		for _, f := range change {
 			f(&c.configs[i])
 		}
+	}
+	for i := range c.configs { // with the addresses that change has chosen
 		for j := range c.configs {
 			if n > 1 {
 				c.configs[i].Join = append(c.configs[i].Join, c.configs[j].GossipListen)
@@ -107,6 +109,9 @@ func (c *trio) start(which ...int) {
 		})
 	}
 	wg.Wait()
+	if slices.ContainsFunc(which, func(i int) bool { return c.nodes[i] == nil }) {
+		c.t.FailNow() // has been told
+	}
 	for i, n := range c.nodes {
 		if n == nil {
 			continue
