@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/internal/demo/demofile"
 )
 
@@ -30,6 +33,7 @@ func TestServeDemo(t *testing.T) {
 	}()
 	if out.waitFor(ctx, "Or with curl:") {
 		checkDemo(t, dir, out.String())
+		checkTools(ctx, t, dir)
 	}
 	stop()
 	if err := <-ended; err != nil {
@@ -49,5 +53,51 @@ func checkDemo(t *testing.T, dir, said string) {
 	list, err := run(t, "app", "credential", "list", demoApp.String(), "--data-dir", dir)
 	if err != nil || !strings.Contains(list, "apns    com.example.demo ") || !strings.Contains(list, "fcm     crier-demo ") {
 		t.Errorf("%v\n%s", err, list)
+	}
+}
+
+// checkTools walks the way of docs/operations.md: accounts from a file, a receiver, a push to some of them, its report, and the demo's story.
+func checkTools(ctx context.Context, t *testing.T, dir string) {
+	t.Helper()
+	demo := []string{"--demo-file", filepath.Join(dir, demofile.Name)}
+	file := filepath.Join(dir, "accounts.csv")
+	if err := os.WriteFile(file, []byte("user,tags\nann,stockA\nben,stockA|stockB\ncid,stockB\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(t, append([]string{"account", "import", file}, demo...)...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	listening, stop := context.WithCancel(ctx)
+	var arrived, told said
+	root := newRoot()
+	root.SetOut(&arrived)
+	root.SetErr(&told)
+	root.SetArgs(append([]string{"listen", "--user", "ann"}, demo...))
+	ended := make(chan error, 1)
+	go func() { ended <- root.ExecuteContext(listening) }()
+	if !told.waitFor(ctx, "connected as ann") {
+		t.Fatalf("nobody listens: %s", told.String())
+	}
+	push := append([]string{"push", "--text", "Stock A rises", "--title", "Stocks", "--tags-or", "stockA", "--keep", "1h", "--random", "7", "--watch"}, demo...)
+	task, err := run(t, push...)
+	task = strings.TrimSpace(task)
+	if _, _, ok := crier.TaskID(task).Parse(); err != nil || !ok {
+		t.Fatalf("%q, %v", task, err)
+	}
+	if !arrived.waitFor(ctx, task) || !strings.Contains(arrived.String(), "from administrator  [Stocks]  Stock A rises  (kept until ") {
+		t.Errorf("%q", arrived.String())
+	}
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("listen has ended with %v", err)
+	}
+	if out, err := run(t, push...); out != "" || err == nil || !strings.Contains(err.Error(), task) {
+		t.Errorf("the same push again: %q, %v", out, err)
+	}
+	if out, err := run(t, append([]string{"report", task}, demo...)...); err != nil || !strings.Contains(out, task) || !strings.Contains(out, "matched") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := run(t, append([]string{"demo", "--pace", "0s"}, demo...)...); err != nil || !strings.Contains(out, "The server tells the same") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
