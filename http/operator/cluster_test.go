@@ -50,6 +50,9 @@ func (m *memory) PlanRecovery(_ context.Context, force bool) (*crier.Recovery, e
 }
 
 func (m *memory) Recover(_ context.Context, plan *crier.Recovery, force bool) error {
+	if len(plan.Partitions) == 0 {
+		return crier.Errorf(crier.CodeBadParameter, "no partition is named")
+	}
 	m.asked = append(m.asked, fmt.Sprint("recover ", plan.Partitions[0].Partition, plan.Lost, force))
 	return m.err
 }
