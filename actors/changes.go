@@ -15,6 +15,10 @@ const (
 	// partition and a command of its log cost hardly depends on how many changes are in them: eight calls that go together cost
 	// little more than one.
 	gatherFor = 25 * time.Millisecond
+	// backWithin is how long after a round the next one waits for its callers to come back with their next calls, as a part of what the round
+	// took, and backMost at most: callers that were answered together come together.
+	backWithin = 0.5
+	backMost   = 10 * time.Millisecond
 	// gatherMost is how many changes close a round for more.
 	gatherMost = 10_000
 )
@@ -44,60 +48,89 @@ type changeRounds struct {
 	open    *changeRound // takes more calls; nil: the next call opens one
 	running int
 	ended   chan struct{} // capacity 1: a round has ended
+	last    int           // calls of the round that ended last
+	back    time.Time     // until when its callers are waited for
 }
 
 type changeRound struct {
 	calls   []*changeCall
 	changes int
+	began   time.Time
+	want    int           // calls that it waits for
+	full    chan struct{} // capacity 1: they are there, or it takes no more
 }
 
 func newChangeRounds() *changeRounds { return &changeRounds{ended: make(chan struct{}, 1)} }
 
-// join adds a call to the round that gathers. It returns the calls of a round that the caller must run, and then
-// finish, or none where another does.
-func (r *changeRounds) join(c *changeCall) []*changeCall {
+// join adds a call to the round that gathers. It returns a round that the caller must run, and then
+// finish, or nil where another does.
+func (r *changeRounds) join(c *changeCall) *changeRound {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if round := r.open; round != nil {
 		if round.add(c); round.changes >= gatherMost {
 			r.open = nil
 		}
+		if r.open == nil || len(round.calls) == round.want {
+			signal(round.full)
+		}
 		return nil
 	}
-	round := new(changeRound)
+	round := &changeRound{full: make(chan struct{}, 1)}
 	round.add(c)
-	if r.running > 0 {
-		r.gather(round)
-	}
+	r.gather(round)
 	r.running++
-	return round.calls
+	round.began = time.Now()
+	return round
 }
 
-// gather opens a round until another one ends, for gatherFor at most. The caller holds mu, which is free meanwhile.
+// gather opens a round: until another one ends, for gatherFor at most, and then until the callers of that are back, or don't come in time. The caller holds
+// mu, which is free meanwhile.
 func (r *changeRounds) gather(round *changeRound) {
 	r.open = round
-	select { // who has waited before may have missed it
-	case <-r.ended:
-	default:
+	beside := 0 // calls that have come while another round was under way
+	if r.running > 0 {
+		select { // who has waited before may have missed it
+		case <-r.ended:
+		default:
+		}
+		r.wait(r.ended, gatherFor)
+		beside = len(round.calls)
 	}
-	r.mu.Unlock()
-	select {
-	case <-r.ended:
-	case <-time.After(gatherFor):
+	round.want = beside + r.last
+	if rest := time.Until(r.back); rest > 0 && r.open == round && len(round.calls) < round.want {
+		r.wait(round.full, rest)
 	}
-	r.mu.Lock()
 	if r.open == round {
 		r.open = nil
 	}
 }
 
+// wait waits for a signal, not longer than d. The caller holds mu, which is free meanwhile.
+func (r *changeRounds) wait(s <-chan struct{}, d time.Duration) {
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	select {
+	case <-s:
+	case <-time.After(d):
+	}
+}
+
 // finish ends a round that join has returned: what gathers goes next.
-func (r *changeRounds) finish() {
+func (r *changeRounds) finish(round *changeRound) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.running--
+	now := time.Now()
+	took := time.Duration(backWithin * float64(now.Sub(round.began)))
+	r.last, r.back = len(round.calls), now.Add(min(took, backMost))
+	signal(r.ended)
+}
+
+// signal sets a flag of capacity 1.
+func signal(c chan<- struct{}) {
 	select {
-	case r.ended <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -115,10 +148,10 @@ func (s *Service) ChangeAccounts(ctx context.Context, app crier.AppID, changes [
 		return nil
 	}
 	c := &changeCall{app: app, changes: changes, done: make(chan struct{})}
-	if calls := s.rounds.join(c); calls != nil {
+	if round := s.rounds.join(c); round != nil {
 		go func() { // this call may have its answers before others of the round
-			s.runRound(context.WithoutCancel(ctx), calls)
-			s.rounds.finish()
+			s.runRound(context.WithoutCancel(ctx), round.calls)
+			s.rounds.finish(round)
 		}()
 	}
 	select {

@@ -17,31 +17,36 @@ import (
 // joining lets calls of n changes join rounds, each in its own goroutine: what join returns comes on the channel.
 type joining struct{ rounds *changeRounds }
 
-func (j joining) call(n int) (*changeCall, <-chan []*changeCall) {
-	c, got := &changeCall{changes: make([]crier.Change, n)}, make(chan []*changeCall, 1)
+func (j joining) call(n int) (*changeCall, <-chan *changeRound) {
+	c, got := &changeCall{changes: make([]crier.Change, n)}, make(chan *changeRound, 1)
 	go func() { got <- j.rounds.join(c) }()
 	synctest.Wait()
 	return c, got
 }
 
 // runs fails the test unless the call is to run these calls now.
-func runs(t *testing.T, what string, got <-chan []*changeCall, want ...*changeCall) {
+func runs(t *testing.T, what string, got <-chan *changeRound, want ...*changeCall) *changeRound {
 	t.Helper()
 	select {
-	case calls := <-got:
-		if !slices.Equal(calls, want) {
-			t.Errorf("%s: a round of %d calls, want %d", what, len(calls), len(want))
+	case round := <-got:
+		if round == nil {
+			round = new(changeRound) // another call runs it
 		}
+		if !slices.Equal(round.calls, want) {
+			t.Errorf("%s: a round of %d calls, want %d", what, len(round.calls), len(want))
+		}
+		return round
 	default:
-		t.Errorf("%s: waits", what)
+		t.Fatalf("%s: waits", what)
+		return nil
 	}
 }
 
-func waits(t *testing.T, what string, got <-chan []*changeCall) {
+func waits(t *testing.T, what string, got <-chan *changeRound) {
 	t.Helper()
 	select {
-	case calls := <-got:
-		t.Errorf("%s: a round of %d calls began", what, len(calls))
+	case <-got:
+		t.Errorf("%s: a round began", what)
 	default:
 	}
 }
@@ -51,14 +56,14 @@ func TestCallsGatherWhileARoundIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := joining{newChangeRounds()}
 		a, first := j.call(1)
-		runs(t, "a call by itself", first, a)
+		ra := runs(t, "a call by itself", first, a)
 		b, second := j.call(1)
 		c, joined := j.call(1)
 		waits(t, "beside a round", second)
 		runs(t, "a call that joined", joined)
-		j.rounds.finish()
+		j.rounds.finish(ra)
 		synctest.Wait()
-		runs(t, "after the round", second, b, c)
+		rb := runs(t, "after the round", second, b, c)
 
 		d, third := j.call(1)
 		time.Sleep(gatherFor - 1)
@@ -66,15 +71,60 @@ func TestCallsGatherWhileARoundIsUnderWay(t *testing.T) {
 		waits(t, "beside a round that hangs", third)
 		time.Sleep(2 * time.Nanosecond)
 		synctest.Wait()
-		runs(t, "beside a round that hangs, at last", third, d)
+		rd := runs(t, "beside a round that hangs, at last", third, d)
 
-		j.rounds.finish()
-		j.rounds.finish() // nobody gathers
+		j.rounds.finish(rb)
+		j.rounds.finish(rd) // nobody gathers
+		time.Sleep(backMost)
 		e, fourth := j.call(1)
 		runs(t, "after all rounds", fourth, e)
 		_, fifth := j.call(1)
 		waits(t, "beside a round, where others have ended before", fifth)
 		time.Sleep(gatherFor)
+	})
+}
+
+func TestARoundWaitsForTheCallersOfTheLast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const took = 8 * time.Millisecond
+		j := joining{newChangeRounds()}
+		a, first := j.call(1)
+		ra := runs(t, "a call by itself", first, a)
+		b, second := j.call(1)
+		time.Sleep(took)
+		j.rounds.finish(ra)
+		synctest.Wait()
+		waits(t, "until the first caller is back", second)
+		c, joined := j.call(1)
+		runs(t, "a call that joined", joined)
+		rb := runs(t, "when it is", second, b, c)
+
+		time.Sleep(took)
+		j.rounds.finish(rb)
+		d, third := j.call(1)
+		waits(t, "one of two is back", third)
+		time.Sleep(took/2 - 1)
+		synctest.Wait()
+		waits(t, "one of two is back, for a while", third)
+		time.Sleep(2 * time.Nanosecond)
+		synctest.Wait()
+		rd := runs(t, "the other does not come", third, d)
+
+		time.Sleep(took)
+		j.rounds.finish(rd)
+		e, fourth := j.call(1)
+		re := runs(t, "it was one, and one is back", fourth, e)
+		time.Sleep(time.Second) // of a partition that does not answer
+		_, fifth := j.call(1)
+		j.rounds.finish(re)
+		synctest.Wait()
+		waits(t, "after a long round", fifth)
+		time.Sleep(backMost + 1)
+		synctest.Wait()
+		if len(fifth) == 0 {
+			t.Error("after a long round: waits for long")
+		}
 	})
 }
 

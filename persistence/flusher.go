@@ -12,7 +12,7 @@ import (
 const (
 	// flushDelay is how long what commands write stays in memory before it goes to disk: what has changed in that time
 	// is one synced transaction, and what a crash takes of it is read from the log again (docs/adr/0009).
-	flushDelay = 100 * time.Millisecond
+	flushDelay = time.Second
 	// overlayBytes bounds what a group holds back; over it, commands wait for the disk. With the largest command it
 	// must fit into one transaction, which Badger bounds to 15 % of memTable.
 	overlayBytes = 1 << 20
