@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,12 +190,7 @@ func (s *Service) runRound(ctx context.Context, calls []*changeCall) {
 	}
 	messages, named := make(map[crier.PartitionID]any, len(parts)), make(map[crier.PartitionID][]crier.AccountChanges, len(parts))
 	for p, some := range parts {
-		var left []part
-		for _, x := range some {
-			if x.call.refused == nil {
-				left = append(left, x)
-			}
-		}
+		left := slices.DeleteFunc(some, func(x part) bool { return x.call.refused != nil })
 		if parts[p] = left; len(left) > 0 {
 			calls := changesOf(left)
 			for i := range calls {
@@ -225,6 +221,9 @@ func (s *Service) parts(calls []*changeCall) map[crier.PartitionID][]part {
 	parts := make(map[crier.PartitionID][]part)
 	for _, c := range calls {
 		for p, places := range s.byPartition(c.app, len(c.changes), func(i int) crier.UserID { return c.changes[i].User }) {
+			if parts[p] == nil {
+				parts[p] = make([]part, 0, len(calls))
+			}
 			parts[p] = append(parts[p], part{c, places, pick(c.changes, places)})
 			c.parts++
 		}
@@ -246,13 +245,9 @@ func (s *Service) checkRound(ctx context.Context, parts map[crier.PartitionID][]
 	asked := make(map[crier.PartitionID][]part, len(parts))
 	messages := make(map[crier.PartitionID]any, len(parts))
 	for p, some := range parts {
-		for _, x := range some {
-			if x.call.parts > 1 && !alwaysTaken(x.changes) {
-				asked[p] = append(asked[p], x)
-			}
-		}
-		if len(asked[p]) > 0 {
-			messages[p] = checkChanges{changesOf(asked[p])}
+		ask := slices.DeleteFunc(slices.Clone(some), func(x part) bool { return x.call.parts == 1 || alwaysTaken(x.changes) })
+		if len(ask) > 0 {
+			asked[p], messages[p] = ask, checkChanges{changesOf(ask)}
 		}
 	}
 	first := make(map[*changeCall]int)

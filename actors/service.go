@@ -113,9 +113,22 @@ func (s *Service) requestSystem(ctx context.Context, msg any) error {
 
 // byPartition groups the places of users by their partition.
 func (s *Service) byPartition(app crier.AppID, n int, user func(int) crier.UserID) map[crier.PartitionID][]int {
-	groups := make(map[crier.PartitionID][]int)
+	partitions := make([]crier.PartitionID, n)
+	sizes := make([]int, s.dir.Partitions())
 	for i := range n {
-		p := crier.PartitionOf(app, user(i), s.dir.Partitions())
+		partitions[i] = crier.PartitionOf(app, user(i), len(sizes))
+		sizes[partitions[i]]++
+	}
+	groups := make(map[crier.PartitionID][]int, min(n, len(sizes)))
+	places := make([]int, 0, n) // of all groups
+	for p, size := range sizes {
+		if size > 0 {
+			end := len(places)
+			groups[crier.PartitionID(p)] = places[end : end : end+size]
+			places = places[:end+size]
+		}
+	}
+	for i, p := range partitions {
 		groups[p] = append(groups[p], i)
 	}
 	return groups

@@ -26,7 +26,7 @@ const recentMost = 1024
 type Machine struct {
 	*base
 	apps   map[crier.AppID]*appState
-	recent *lru.Cache[string, []byte] // records of accounts by key, as of the last entry that was applied; guarded by base.mu
+	recent *lru.Cache[string, []byte] // records of accounts by key, as of the last entry that was applied, the last that was changed or came in first; guarded by base.mu
 	// changed is how many bytes of accounts the command that is being applied has changed, as commandRecords bounds them.
 	changed int
 }
@@ -233,9 +233,9 @@ func (m *Machine) find(app crier.AppID, user crier.UserID, keep bool) (*crier.Ac
 		if v, err = m.get(key); err != nil || v == nil {
 			return nil, err
 		}
-	}
-	if keep {
-		m.recent.Add(string(key), v)
+		if keep {
+			m.recent.Add(string(key), v)
+		}
 	}
 	a, err := wire.ParseAccount(app, user, v)
 	if err != nil {
