@@ -52,6 +52,7 @@ func measureConnections(ctx context.Context, cfg Config) ([]Result, error) {
 	if err := importDevices(ctx, c, cfg.Connections); err != nil {
 		return nil, err
 	}
+	time.Sleep(2 * time.Second) // the accounts are on the disk
 	before, err := residentBytes(n.pid)
 	if err != nil {
 		return nil, err

@@ -169,9 +169,9 @@ func writeLoad(ctx context.Context, c *client.Client, names []crier.UserID, d ti
 	for w := range writers {
 		wg.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				attrs := make(map[crier.UserID]map[string]string, batch)
+				attrs, values := make(map[crier.UserID]map[string]string, batch), map[string]string{"count": strconv.Itoa(n)} // the load is not to cost more than it must
 				for i := range batch {
-					attrs[names[(w*2500+n*batch+i)%len(names)]] = map[string]string{"count": fmt.Sprint(n)}
+					attrs[names[(w*2500+n*batch+i)%len(names)]] = values
 				}
 				if err := c.SetAttrs(ctx, attrs); err != nil {
 					if ctx.Err() == nil {
