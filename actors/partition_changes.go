@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -102,51 +101,12 @@ func (p *partition) tellUsers(ctx actor.Context, call *crier.AccountChanges) {
 func (p *partition) onCheckChanges(ctx actor.Context, m checkChanges) {
 	answer := checked{make([]refusal, len(m.calls))}
 	for i := range m.calls {
-		r, err := p.check(&m.calls[i])
+		at, refused, err := p.Replica.CheckChanges(m.calls[i].App, m.calls[i].Changes)
 		if err != nil {
 			ctx.Respond(failed{err})
 			return
 		}
-		answer.refusals[i] = r
+		answer.refusals[i] = refusal{at, refused}
 	}
 	ctx.Respond(answer)
-}
-
-// check applies changes to copies of the accounts. The error is of reading them.
-func (p *partition) check(call *crier.AccountChanges) (refusal, error) {
-	users := make([]crier.UserID, len(call.Changes))
-	for i := range call.Changes {
-		users[i] = call.Changes[i].User
-	}
-	accounts, err := p.Replica.Accounts(call.App, users)
-	if err != nil {
-		return refusal{}, err
-	}
-	now := make(map[crier.UserID]*crier.Account, len(users))
-	for i, a := range accounts {
-		now[users[i]] = a
-	}
-	for i := range call.Changes {
-		a, old := crier.Account{}, now[users[i]]
-		if old != nil {
-			a = *old
-		}
-		exists, err := call.Changes[i].Apply(&a, old != nil, time.Now())
-		if err != nil {
-			return refusal{i, err}, nil
-		}
-		if now[users[i]] = nil; exists {
-			now[users[i]] = &a
-		}
-	}
-	size := 0
-	for _, a := range now {
-		if a != nil {
-			size += a.Size()
-		}
-	}
-	if err := crier.CheckChanged(size); err != nil {
-		return refusal{0, err}, nil
-	}
-	return refusal{}, nil
 }

@@ -24,6 +24,8 @@ type Replica interface {
 	// ChangeAccountsBatch applies several calls, one after the other, by one command. Each is all or nothing for
 	// itself; the result has the error of each. A call that was applied before, as its ID tells, is not applied again, and is no error.
 	ChangeAccountsBatch(ctx context.Context, calls []crier.AccountChanges) []error
+	// CheckChanges tells what ChangeAccounts would answer now: refused, and the place of the first change that is; nil where all would be taken.
+	CheckChanges(app crier.AppID, changes []crier.Change) (at int, refused, err error)
 	// Accounts returns the accounts asked for, nil in the place of one that does not exist.
 	Accounts(app crier.AppID, users []crier.UserID) ([]*crier.Account, error)
 

@@ -227,15 +227,9 @@ func (m *Machine) account(app crier.AppID, user crier.UserID) (*crier.Account, e
 // find is account. Only one that is kept stays in memory: of many in a row none should take the place of others.
 func (m *Machine) find(app crier.AppID, user crier.UserID, keep bool) (*crier.Account, error) {
 	key := m.keys.account(app, user)
-	v, ok := m.recent.Peek(string(key))
-	if !ok {
-		var err error
-		if v, err = m.get(key); err != nil || v == nil {
-			return nil, err
-		}
-		if keep {
-			m.recent.Add(string(key), v)
-		}
+	v, err := m.record(key, keep)
+	if err != nil || v == nil {
+		return nil, err
 	}
 	a, err := wire.ParseAccount(app, user, v)
 	if err != nil {
@@ -244,63 +238,130 @@ func (m *Machine) find(app crier.AppID, user crier.UserID, keep bool) (*crier.Ac
 	return a, nil
 }
 
-// changeAccounts applies changes in order, all or nothing: the accounts are
-// changed beside the state first, and written once every change was taken.
-func (m *Machine) changeAccounts(app crier.AppID, changes []crier.Change) error {
-	state := m.app(app)
-	type touched struct{ old, now *crier.Account }
-	accounts := make([]touched, 0, len(changes))
-	places := make(map[crier.UserID]int) // in accounts
-	next := state.next
+// record returns the record of an account as find does; nil where there is none.
+func (m *Machine) record(key []byte, keep bool) ([]byte, error) {
+	if v, ok := m.recent.Peek(string(key)); ok {
+		return v, nil
+	}
+	v, err := m.get(key)
+	if err == nil && v != nil && keep {
+		m.recent.Add(string(key), v)
+	}
+	return v, err
+}
+
+// tried is what changes of accounts would leave.
+type tried struct {
+	accounts []touched
+	next     uint32 // the next ordinal
+	size     int    // of the accounts, in bytes
+}
+
+// touched is an account before and after changes; nil: it does not exist.
+type touched struct{ old, now *crier.Account }
+
+// try applies changes in order to copies of the accounts, the state stays as it is. refused is the error of the change at the place, or of all
+// (place 0); err is of reading. The caller holds mu, for reading at least.
+func (m *Machine) try(app crier.AppID, changes []crier.Change, now time.Time) (t tried, at int, refused, err error) {
+	t.accounts = make([]touched, 0, len(changes))
+	if state := m.apps[app]; state != nil {
+		t.next = state.next
+	}
+	places := make(map[crier.UserID]int) // in t.accounts
 	for i := range changes {
 		change := &changes[i]
 		place, again := places[change.User]
 		if !again {
 			old, err := m.account(app, change.User)
 			if err != nil {
-				return m.broken(err)
+				return t, 0, nil, err
 			}
-			place = len(accounts)
+			place = len(t.accounts)
 			places[change.User] = place
-			accounts = append(accounts, touched{old: old, now: old})
+			t.accounts = append(t.accounts, touched{old: old, now: old})
 		}
-		t := &accounts[place]
-		exists := t.now != nil
-		a := crier.Account{App: app, Ordinal: next}
+		one := &t.accounts[place]
+		exists := one.now != nil
+		a := crier.Account{App: app, Ordinal: t.next}
 		if exists {
-			a = *t.now
+			a = *one.now
 		}
-		existsNow, err := change.Apply(&a, exists, m.now())
+		existsNow, err := change.Apply(&a, exists, now)
 		switch {
 		case err != nil:
-			return err
+			return t, i, err, nil
 		case !existsNow:
-			t.now = nil
+			one.now = nil
 		default:
-			t.now = &a
+			one.now = &a
 		}
 		if existsNow && !exists {
-			next++
+			t.next++
 		}
 	}
-	size := 0
-	for _, t := range accounts {
-		if t.now != nil {
-			size += t.now.Size()
+	for _, one := range t.accounts {
+		if one.now != nil {
+			t.size += one.now.Size()
 		}
 	}
-	if err := crier.CheckChanged(size); err != nil {
-		return err
+	return t, 0, crier.CheckChanged(t.size), nil
+}
+
+// changeAccounts applies changes in order, all or nothing: they are written once every change was taken.
+func (m *Machine) changeAccounts(app crier.AppID, changes []crier.Change) error {
+	t, _, refused, err := m.try(app, changes, m.now())
+	switch {
+	case err != nil:
+		return m.broken(err)
+	case refused != nil:
+		return refused
 	}
-	m.changed += size
-	if next != state.next {
-		state.next = next
-		m.put(m.keys.app(kindOrdinal, app), binary.BigEndian.AppendUint32(nil, next))
+	m.changed += t.size
+	state := m.app(app)
+	if t.next != state.next {
+		state.next = t.next
+		m.put(m.keys.app(kindOrdinal, app), binary.BigEndian.AppendUint32(nil, t.next))
 	}
-	for _, t := range accounts {
-		m.writeAccount(state, t.old, t.now)
+	for _, one := range t.accounts {
+		m.writeAccount(state, one.old, one.now)
 	}
 	return nil
+}
+
+// check returns what try would of refusals. Most changes are refused only where the account does not exist; that needs no account to be decoded. The caller
+// holds mu, for reading at least.
+func (m *Machine) check(app crier.AppID, changes []crier.Change, now time.Time) (at int, refused, err error) {
+	size := 0 // at least what the accounts would take
+	for i := range changes {
+		c := &changes[i]
+		switch c.Op {
+		case crier.OpSetAttrs, crier.OpRemoveAttrs, crier.OpRemoveTags, crier.OpRemoveAllTags:
+		default:
+			_, at, refused, err = m.try(app, changes, now)
+			return at, refused, err
+		}
+		record, err := m.record(m.keys.account(app, c.User), true)
+		switch {
+		case err != nil:
+			return 0, nil, err
+		case record == nil:
+			_, refused = c.Apply(&crier.Account{}, false, now)
+			return i, refused, nil
+		}
+		size += recordSize(record, c)
+	}
+	if size > crier.MaxChangedBytes {
+		_, at, refused, err = m.try(app, changes, now)
+		return at, refused, err
+	}
+	return 0, nil, nil
+}
+
+// recordSize is no less than the Size of an account with this record after the change: a text takes two bytes beside itself in the record, and four in Size, and a
+// device no less than a quarter of what it takes in Size.
+func recordSize(record []byte, c *crier.Change) int {
+	set := crier.Account{User: c.User, Attrs: c.Attrs}
+	return 4*len(record) + set.Size()
 }
 
 // writeAccount moves one account from old to now, on disk and in the index. One

@@ -3,11 +3,13 @@ package persistence
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,6 +42,56 @@ func drawChange(t *rapid.T, users int) crier.Change {
 		c.Tags = rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c", "d"}), 1, 3).Draw(t, "tags")
 	}
 	return c
+}
+
+// What CheckChanges says of a call is what becomes of it, for accounts that exist or not, are in memory or not, and are large or small.
+func TestCheckChangesTellsWhatBecomesOfACall(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, t.TempDir())
+	r := s.Replica(0, newTestLog(s.FSM(0)))
+	const app, users = testApp, 6
+	rapid.Check(t, func(t *rapid.T) {
+		if rapid.Bool().Draw(t, "forget what is in memory") {
+			s.machines[0].mu.Lock()
+			s.machines[0].recent.Purge()
+			s.machines[0].mu.Unlock()
+		}
+		call := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) crier.Change {
+			c := drawChange(t, users)
+			if c.Op == crier.OpAddTags {
+				c.MaxTags = rapid.IntRange(0, 3).Draw(t, "most")
+			}
+			return c
+		}), 1, 5).Draw(t, "call")
+		at, refused, err := r.CheckChanges(app, call)
+		failed := r.ChangeAccounts(context.Background(), app, call)
+		if err != nil || fmt.Sprint(refused) != fmt.Sprint(failed) || at >= len(call) {
+			t.Fatalf("%+v: %v, refused at %d with %v; it became %v", call, err, at, refused, failed)
+		}
+		if crier.AsError(refused) != nil && errors.Is(refused, crier.CodeUnknownAccount) && !strings.Contains(refused.Error(), crier.Quote(string(call[at].User))) {
+			t.Fatalf("%+v: refused at %d with %v", call, at, refused)
+		}
+	})
+}
+
+// The size of an account after a change is never over what CheckChanges takes for it.
+func TestRecordSize(t *testing.T) {
+	t.Parallel()
+	text := rapid.StringN(0, 40, 60)
+	rapid.Check(t, func(t *rapid.T) {
+		a := crier.Account{User: crier.UserID(text.Draw(t, "user")), Profile: crier.Profile{Nick: text.Draw(t, "nick")}, Tags: rapid.SliceOfN(rapid.StringN(1, 40, 60), 0, 20).Draw(t, "tags")}
+		for range rapid.IntRange(0, 3).Draw(t, "devices") {
+			a.Devices = append(a.Devices, crier.Device{Vendor: crier.FCM, Token: "t" + text.Draw(t, "token"), Platform: crier.Android, Registered: time.UnixMilli(1), LastSeen: time.UnixMilli(2)})
+		}
+		c := crier.Change{Op: crier.OpSetAttrs, User: a.User}
+		for slot := range a.Attrs {
+			a.Attrs[slot], c.Attrs[slot] = text.Draw(t, "was"), text.Draw(t, "is")
+		}
+		most := recordSize(wire.AppendAccount(nil, &a), &c)
+		if _, err := c.Apply(&a, true, time.UnixMilli(3)); err != nil || a.Size() > most {
+			t.Fatalf("%+v has %d bytes, taken for %d at most; %v", a, a.Size(), most, err)
+		}
+	})
 }
 
 func drawCondition(t *rapid.T) crier.Condition {

@@ -89,6 +89,16 @@ func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.Account
 	return errs
 }
 
+// CheckChanges is actors.Replica's.
+func (r *Replica) CheckChanges(app crier.AppID, changes []crier.Change) (at int, refused, err error) {
+	r.m.mu.RLock()
+	defer r.m.mu.RUnlock()
+	if at, refused, err = r.m.check(app, changes, time.Now()); err != nil {
+		return 0, nil, internal(err)
+	}
+	return at, refused, nil
+}
+
 // Accounts is actors.Replica's.
 func (r *Replica) Accounts(app crier.AppID, users []crier.UserID) ([]*crier.Account, error) {
 	accounts := make([]*crier.Account, len(users))

@@ -171,7 +171,7 @@ func (r *Replica) VendorProgress(ctx context.Context, app crier.AppID, p *crier.
 			}
 		}
 		for i := range p.Gone {
-			_ = a.change(crier.AccountChanges{App: app, Changes: p.Gone[i : i+1]}, time.Now()) // an account that is no more has no device
+			_, _ = a.change(crier.AccountChanges{App: app, Changes: p.Gone[i : i+1]}, time.Now(), true) // an account that is no more has no device
 		}
 		return nil
 	})

@@ -145,7 +145,7 @@ func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.Account
 			if id.Origin != 0 && r.done[id] {
 				continue
 			}
-			errs[i] = r.app(call.App).change(call, time.Now().Add(-r.behind))
+			_, errs[i] = r.app(call.App).change(call, time.Now().Add(-r.behind), true)
 			r.done[id] = errs[i] == nil
 		}
 		return nil
@@ -158,8 +158,8 @@ func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.Account
 	return errs
 }
 
-// change applies the changes of one call to a copy, and keeps that if all were taken.
-func (a *replicaApp) change(call crier.AccountChanges, now time.Time) error {
+// change applies the changes of one call to a copy, and keeps that if all were taken and it is to. The error is that of the change at the place.
+func (a *replicaApp) change(call crier.AccountChanges, now time.Time, keep bool) (at int, err error) {
 	accounts, ordinals := maps.Clone(a.accounts), a.ordinals
 	var forgotten []uint32
 	for i := range call.Changes {
@@ -171,7 +171,7 @@ func (a *replicaApp) change(call crier.AccountChanges, now time.Time) error {
 		exists, err := c.Apply(&account, old != nil, now)
 		switch {
 		case err != nil:
-			return err
+			return i, err
 		case !exists:
 			forgotten = append(forgotten, account.Ordinal)
 			delete(accounts, c.User)
@@ -182,6 +182,9 @@ func (a *replicaApp) change(call crier.AccountChanges, now time.Time) error {
 		}
 		accounts[c.User] = &account
 	}
+	if !keep {
+		return 0, nil
+	}
 	a.accounts, a.ordinals = accounts, ordinals
 	for _, m := range a.mail {
 		for _, ordinal := range forgotten {
@@ -189,7 +192,15 @@ func (a *replicaApp) change(call crier.AccountChanges, now time.Time) error {
 			delete(m.todo, ordinal)
 		}
 	}
-	return nil
+	return 0, nil
+}
+
+// CheckChanges is actors.Replica's.
+func (r *Replica) CheckChanges(app crier.AppID, changes []crier.Change) (at int, refused, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at, refused = r.app(app).change(crier.AccountChanges{App: app, Changes: changes}, time.Now(), false)
+	return at, refused, nil
 }
 
 // Accounts is actors.Replica's.
