@@ -60,7 +60,8 @@ func (p posting) without(ordinal uint32) posting {
 	if !found {
 		return p
 	}
-	return posting{few: append(slices.Clone(p.few[:i]), p.few[i+1:]...)}
+	few := make([]uint32, 0, len(p.few)-1)
+	return posting{few: append(append(few, p.few[:i]...), p.few[i+1:]...)}
 }
 
 func (p posting) empty() bool { return len(p.few) == 0 && p.many == nil }
