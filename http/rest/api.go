@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -25,6 +26,8 @@ const (
 	callBudget = 3 * time.Second
 	// bodyMost is read of a body where the app's limit is 0, unlimited.
 	bodyMost = 16 << 20
+	// growMost bounds the memory that a body gets for what its length promises.
+	growMost = 64 << 10
 )
 
 // Config says what an API works with. All but Now are required.
@@ -226,14 +229,16 @@ func readBody(r *http.Request, app *crier.App, cmd *command) ([]byte, error) {
 	if limit <= 0 {
 		limit = bodyMost
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), growMost)) + bytes.MinRead) // ReadFrom wants as much to see the end
+	_, err := body.ReadFrom(io.LimitReader(r.Body, int64(limit)+1))
 	switch {
 	case err != nil:
 		return nil, crier.Errorf(crier.CodeBadRequest, "the body could not be read")
-	case len(body) > limit:
+	case body.Len() > limit:
 		return nil, crier.Errorf(code, "the body is over %d bytes", limit)
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 func codeLabel(e *crier.Error) string {

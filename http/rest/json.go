@@ -72,8 +72,8 @@ func (p *parser) value(depth int) (*value, error) {
 		if err != nil {
 			return nil, err
 		}
-		text, err := jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw)
-		return &value{kind: '"', raw: p.last(len(raw)), text: string(text)}, err
+		text, err := unquote(raw)
+		return &value{kind: '"', raw: p.last(len(raw)), text: text}, err
 	default:
 		raw, err := p.ReadValue()
 		if err != nil || kind == 'n' {
@@ -81,6 +81,15 @@ func (p *parser) value(depth int) (*value, error) {
 		}
 		return &value{kind: byte(kind), raw: p.last(len(raw)), text: string(raw)}, nil
 	}
+}
+
+// unquote returns the text of a valid JSON string.
+func unquote(raw []byte) (string, error) {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), nil
+	}
+	text, err := jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw)
+	return string(text), err
 }
 
 // last returns the last n bytes that were read.
