@@ -357,11 +357,11 @@ func (m *Machine) check(app crier.AppID, changes []crier.Change, now time.Time) 
 	return 0, nil, nil
 }
 
-// recordSize is no less than the Size of an account with this record after the change: a text takes two bytes beside itself in the record, and four in Size, and a
-// device no less than a quarter of what it takes in Size.
+// recordSize is no less than the Size of an account with this record after the change. Beside its texts a tag takes two bytes or more in the record and four in Size,
+// and a device six or more in the record and 84 in Size.
 func recordSize(record []byte, c *crier.Change) int {
 	set := crier.Account{User: c.User, Attrs: c.Attrs}
-	return 4*len(record) + set.Size()
+	return 16*len(record) + set.Size()
 }
 
 // writeAccount moves one account from old to now, on disk and in the index. One
