@@ -18,8 +18,11 @@ func FuzzBody(f *testing.F) {
 		f.Add(seed)
 	}
 	routes := []struct{ method, path string }{
-		{http.MethodPost, "/v1/apps"}, {http.MethodPatch, "/v1/apps/1400000001"}, {http.MethodPut, "/v1/apps/1400000001/credentials"},
-		{http.MethodPost, "/v1/apps/1400000001/users/a/devices"}, {http.MethodPost, "/v1/cluster/recovery"},
+		{http.MethodPost, "/v1/apps"},
+		{http.MethodPatch, "/v1/apps/1400000001"},
+		{http.MethodPut, "/v1/apps/1400000001/credentials"},
+		{http.MethodPost, "/v1/apps/1400000001/users/a/devices"},
+		{http.MethodPost, "/v1/cluster/recovery"},
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		for _, r := range routes {

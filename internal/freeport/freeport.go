@@ -45,6 +45,9 @@ func Addresses(n int) (all []string, err error) {
 			return all, nil
 		}
 		port := first + rand.N(last-first+1)
+		if !reserve(port) { // before the address itself is tried, if only for a moment: another process may be about to listen there
+			continue
+		}
 		address := fmt.Sprintf("127.0.0.1:%d", port)
 		tcp, err := net.Listen("tcp", address)
 		if err != nil {
@@ -56,9 +59,6 @@ func Addresses(n int) (all []string, err error) {
 			continue
 		}
 		defer release(udp)
-		if !reserve(port) {
-			continue
-		}
 		all = append(all, address)
 	}
 	return nil, errors.New("there are hardly any free ports from 20000 to 32767")
