@@ -13,8 +13,12 @@ func FuzzParseRows(f *testing.F) {
 		csv  bool
 		text string
 	}{
-		{true, "user,tags,city\nann,a|b,Shenzhen\n\"b\nc\",,\nann,,\n"}, {true, "user\n\"ann\nben\n"}, {true, "\ufeffuser,nick\r\nann,\"A \"\"n\"\"\"\r\n"},
-		{false, "{\"user\":\"ann\",\"tags\":[\"a\"],\"attrs\":{\"city\":\"Shenzhen\"}}\n\nnull\n{\"user\":7}\n"}, {false, "{\"user\":\"a\"}{\"user\":\"b\"}"}, {true, ""},
+		{true, "user,tags,city\nann,a|b,Shenzhen\n\"b\nc\",,\nann,,\n"},
+		{true, "user\n\"ann\nben\n"},
+		{true, "\ufeffuser,nick\r\nann,\"A \"\"n\"\"\"\r\n"},
+		{false, "{\"user\":\"ann\",\"tags\":[\"a\"],\"attrs\":{\"city\":\"Shenzhen\"}}\n\nnull\n{\"user\":7}\n"},
+		{false, "{\"user\":\"a\"}{\"user\":\"b\"}"},
+		{true, ""},
 	} {
 		f.Add(seed.csv, seed.text)
 	}
