@@ -12,12 +12,10 @@ import (
 const (
 	// flushDelay is how long what commands write stays in memory before it goes to disk: what has changed in that time
 	// is one synced transaction, and what a crash takes of it is read from the log again (docs/adr/0009).
-	flushDelay = time.Second
+	flushDelay = 100 * time.Millisecond
 	// overlayBytes bounds what a group holds back; over it, commands wait for the disk. With the largest command it
 	// must fit into one transaction, which Badger bounds to 15 % of memTable.
 	overlayBytes = 1 << 20
-	// overlayEarly is how much a group holds back when the flush begins without the delay, so that commands need not wait for it.
-	overlayEarly = overlayBytes / 12
 )
 
 // overlay is what a group's commands have written since its last flush, by key; a nil value deletes.
@@ -194,9 +192,6 @@ func (b *base) touch() {
 	if !b.changed {
 		b.changed = true
 		b.store.states.add(b)
-	}
-	if b.dirty.bytes > overlayEarly {
-		signal(b.store.states.hurry)
 	}
 }
 
