@@ -331,7 +331,7 @@ func (m *Machine) changeAccounts(app crier.AppID, changes []crier.Change) error 
 // check returns what try would of refusals. Most changes are refused only where the account does not exist; that needs no account to be decoded. The caller
 // holds mu, for reading at least.
 func (m *Machine) check(app crier.AppID, changes []crier.Change, now time.Time) (at int, refused, err error) {
-	size := 0 // at least what the accounts would take
+	size := 0 // no less than the accounts would take
 	for i := range changes {
 		c := &changes[i]
 		switch c.Op {
