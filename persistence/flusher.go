@@ -12,10 +12,12 @@ import (
 const (
 	// flushDelay is how long what commands write stays in memory before it goes to disk: what has changed in that time
 	// is one synced transaction, and what a crash takes of it is read from the log again (docs/adr/0009).
-	flushDelay = 100 * time.Millisecond
+	flushDelay = time.Second
 	// overlayBytes bounds what a group holds back; over it, commands wait for the disk. With the largest command it
 	// must fit into one transaction, which Badger bounds to 15 % of memTable.
 	overlayBytes = 1 << 20
+	// overlayEarly is how much a group holds back when the flush begins without the delay, so that commands need not wait for it.
+	overlayEarly = overlayBytes / 12
 )
 
 // overlay is what a group's commands have written since its last flush, by key; a nil value deletes.
@@ -108,6 +110,10 @@ func (f *flusher) stop() {
 
 // flush writes every group that waits, several in a transaction.
 func (f *flusher) flush() {
+	select {
+	case <-f.hurry: // whoever set it is served now
+	default:
+	}
 	f.mu.Lock()
 	groups := f.waiting
 	f.waiting = nil
@@ -192,6 +198,9 @@ func (b *base) touch() {
 	if !b.changed {
 		b.changed = true
 		b.store.states.add(b)
+	}
+	if b.dirty.bytes > overlayEarly {
+		signal(b.store.states.hurry)
 	}
 }
 

@@ -23,7 +23,7 @@ func MeasureRaw(ctx context.Context, dir string, writers, records, size int, d t
 	if err != nil {
 		return 0, err
 	}
-	c := startCommitter(db, 0, newMetrics(nil, newDiskGuard(dir, 0)))
+	c := startCommitter(db, newMetrics(nil, newDiskGuard(dir, 0)))
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var written atomic.Int64

@@ -100,7 +100,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return err
 	}
 	m := newMetrics(s.cfg.Registerer, s.disk)
-	s.logWrites, s.states = startCommitter(s.logDB, commitGather, m), startFlusher(s.stateDB, s.cfg.Fatal, m)
+	s.logWrites, s.states = startCommitter(s.logDB, m), startFlusher(s.stateDB, s.cfg.Fatal, m)
 	return s.load(ctx)
 }
 

@@ -172,7 +172,7 @@ func measureAlgebra(core *app.Core) (results []Result) {
 
 // flushed returns how many bytes of state have been written to disk.
 func flushed(g prometheus.Gatherer) (float64, error) {
-	time.Sleep(time.Second) // past the flush of what was done before
+	time.Sleep(2 * time.Second) // past the flush of what was done before, a second later
 	families, err := g.Gather()
 	if err != nil {
 		return 0, err

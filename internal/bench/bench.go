@@ -72,7 +72,7 @@ func Markdown(w io.Writer, cfg Config, results []Result) error {
 ## Method
 
 - **Durable changes**: 8 clients send im_set_attr for 100 accounts a call over loopback HTTP to a server process; each answer is a commit
-  in the synced raft logs; the state follows within 100 ms, synced too. The raw limit: 8 goroutines commit batches of 100 records of the same size
+  in the synced raft logs; the state follows within a second, synced too. The raw limit: 8 goroutines commit batches of 100 records of the same size
   through the same group committer to one synced Badger database, without anything else.
 - **A large audience**: accounts with 5 tags of 1000 (zipf) and 3 attributes (3, 50 and 10,000 values), over 64 partitions, in one process.
   Heap is what the Go runtime holds in the restarted node after a collection, less what an empty node holds.
