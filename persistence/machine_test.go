@@ -81,6 +81,31 @@ func TestLargeAccountsFitIntoATransaction(t *testing.T) {
 	}
 }
 
+// Many calls at once, of 6 MB together, come into the log: each of its transactions takes what a partition has under way.
+func TestLargeCommandsFitIntoTheLog(t *testing.T) {
+	t.Parallel()
+	s, r, l := openReplica(t)
+	mustChange(t, r, imports("a", "b")...)
+	var calls []crier.AccountChanges
+	for i := range 6000 {
+		c := crier.Change{Op: crier.OpImport, User: "a", Profile: crier.Profile{Nick: fmt.Sprint(i), FaceURL: strings.Repeat("x", 1000)}}
+		calls = append(calls, crier.AccountChanges{App: testApp, Changes: []crier.Change{c}})
+	}
+	for _, err := range r.ChangeAccountsBatch(t.Context(), append(calls, crier.AccountChanges{App: testApp, Changes: []crier.Change{setCity("b", "last")}})) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, err := r.Accounts(testApp, []crier.UserID{"a"}); err != nil || a[0].Profile.Nick != "5999" || city(t, r, "b") != "last" {
+		t.Errorf("after all calls in turn: %+v, %v", a[0].Profile, err)
+	}
+	for _, e := range l.all {
+		if err := s.logs[0].StoreLog(e); err != nil {
+			t.Errorf("a command of %d bytes: %v", len(e.Data), err)
+		}
+	}
+}
+
 // A replica that can't apply a command as the others do ends, and has not passed it.
 func TestAReplicaThatCannotApplyEnds(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,10 @@ type Log interface {
 	Alone() bool
 }
 
+// commandBytes bounds a command of several calls: raft appends all commands that wait at a time, up to 64, and its log takes them
+// in one transaction (15 % of memTable) or not at all.
+const commandBytes = 1 << 20
+
 // Replica is a partition as its leader's actors use it. It implements
 // actors.Replica.
 type Replica struct {
@@ -72,10 +76,14 @@ func (r *Replica) ChangeAccounts(ctx context.Context, app crier.AppID, changes [
 	return r.ChangeAccountsBatch(ctx, []crier.AccountChanges{{App: app, Changes: changes}})[0]
 }
 
-// ChangeAccountsBatch is actors.Replica's.
+// ChangeAccountsBatch is actors.Replica's. Calls that are over commandBytes together go as several commands.
 func (r *Replica) ChangeAccountsBatch(ctx context.Context, calls []crier.AccountChanges) []error {
 	cmd := wire.ChangeCommand{Version: commandVersion, TimeMs: time.Now().UnixMilli(), Calls: calls}
-	result, err := propose(ctx, r.m.store, r.log, cmd.Append(nil))
+	command := cmd.Append(nil)
+	if half := len(calls) / 2; half > 0 && len(command) > commandBytes {
+		return append(r.ChangeAccountsBatch(ctx, calls[:half]), r.ChangeAccountsBatch(ctx, calls[half:])...)
+	}
+	result, err := propose(ctx, r.m.store, r.log, command)
 	errs, ok := result.([]error)
 	if err == nil && (!ok || len(errs) != len(calls)) {
 		err = internal(fmt.Errorf("the log answered with a %T", result))

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// memTable is the size of a Badger memtable. A transaction holds 15 % of it, which bounds a command
-	// (maxCommand); what the last memtables hold is replayed after a kill, which bounds the start.
+	// memTable is the size of a Badger memtable. A transaction holds 15 % of it, which bounds commands
+	// (commandBytes, commandRecords); what the last memtables hold is replayed after a kill, which bounds the start.
 	memTable = 32 << 20
 	// DefaultMinFreeDisk is the free space below which writes are refused, in bytes.
 	DefaultMinFreeDisk = 512 << 20
