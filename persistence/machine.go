@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"fmt"
@@ -29,6 +30,7 @@ type Machine struct {
 	recent *lru.Cache[string, []byte] // records of accounts by key, as of the last entry that was applied, the last that was changed or came in first; guarded by base.mu
 	// changed is how many bytes of accounts the command that is being applied has changed, as commandRecords bounds them.
 	changed int
+	buffer  []byte // for the record of an account
 }
 
 // appState is what a partition holds of one app in memory, guarded by base.mu.
@@ -383,7 +385,8 @@ func (m *Machine) writeAccount(state *appState, old, now *crier.Account) {
 	}
 	state.index.change(old, now)
 	m.writeHolder(old, now)
-	key, v := m.keys.account(now.App, now.User), wire.AppendAccount(nil, now)
+	m.buffer = wire.AppendAccount(m.buffer[:0], now)
+	key, v := m.keys.account(now.App, now.User), bytes.Clone(m.buffer)
 	m.put(key, v)
 	m.recent.Add(string(key), v)
 }

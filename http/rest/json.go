@@ -20,8 +20,8 @@ const depthMost = 32
 // value is one JSON value of a body. A nil *value is an absent one; JSON null becomes nil too, since it counts as absent.
 type value struct {
 	kind    byte     // as jsontext.Kind: '{', '[', '"', '0', 't', 'f'
-	raw     []byte   // a part of the body, which must not be changed
-	text    string   // of a string; the JSON text of a number or boolean
+	raw     string   // its JSON, a part of the body
+	text    string   // of a string; the JSON of a number or boolean
 	list    []*value // of an array
 	members []member // of an object, in their order, without those that are null
 	nulls   []string // names of those
@@ -38,7 +38,7 @@ func parseBody(body []byte) (*value, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return &value{kind: '{'}, nil
 	}
-	p := parser{jsontext.NewDecoder(bytes.NewBuffer(body)), body} // refuses duplicate names and invalid UTF-8 by default
+	p := parser{Decoder: jsontext.NewDecoder(bytes.NewBuffer(body)), body: string(body)} // refuses duplicate names and invalid UTF-8 by default
 	v, err := p.value(0)
 	if err == nil {
 		if _, more := p.ReadToken(); !errors.Is(more, io.EOF) {
@@ -57,45 +57,57 @@ func parseBody(body []byte) (*value, error) {
 // parser reads the values of a body.
 type parser struct {
 	*jsontext.Decoder
-	body []byte
+	body string  // of which raw and nearly all texts are parts
+	free []value // made together
+}
+
+// blockMost bounds how many values are made together.
+const blockMost = 64
+
+func (p *parser) newValue(kind byte) *value {
+	if len(p.free) == 0 {
+		p.free = make([]value, min(1+len(p.body)/32, blockMost))
+	}
+	v := &p.free[0]
+	p.free = p.free[1:]
+	v.kind = kind
+	return v
+}
+
+// scalar reads a value that is no container, or a name: its JSON.
+func (p *parser) scalar() (string, error) {
+	raw, err := p.ReadValue()
+	end := int(p.InputOffset())
+	return p.body[end-len(raw) : end], err
 }
 
 func (p *parser) value(depth int) (*value, error) {
 	if depth > depthMost {
 		return nil, fmt.Errorf("nested deeper than %d", depthMost)
 	}
-	switch kind := p.PeekKind(); kind {
-	case '{', '[':
+	kind := p.PeekKind()
+	if kind == '{' || kind == '[' {
 		return p.container(byte(kind), depth)
-	case '"':
-		raw, err := p.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		text, err := unquote(raw)
-		return &value{kind: '"', raw: p.last(len(raw)), text: text}, err
-	default:
-		raw, err := p.ReadValue()
-		if err != nil || kind == 'n' {
-			return nil, err
-		}
-		return &value{kind: byte(kind), raw: p.last(len(raw)), text: string(raw)}, nil
 	}
+	raw, err := p.scalar()
+	if err != nil || kind == 'n' {
+		return nil, err
+	}
+	v := p.newValue(byte(kind))
+	v.raw, v.text = raw, raw
+	if kind == '"' {
+		v.text, err = unquote(raw)
+	}
+	return v, err
 }
 
 // unquote returns the text of a valid JSON string.
-func unquote(raw []byte) (string, error) {
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw[1 : len(raw)-1]), nil
+func unquote(raw string) (string, error) {
+	if strings.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1], nil
 	}
 	text, err := jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw)
 	return string(text), err
-}
-
-// last returns the last n bytes that were read.
-func (p *parser) last(n int) []byte {
-	end := int(p.InputOffset())
-	return p.body[end-n : end : end]
 }
 
 // container reads an array or an object.
@@ -103,7 +115,7 @@ func (p *parser) container(kind byte, depth int) (*value, error) {
 	if _, err := p.ReadToken(); err != nil {
 		return nil, err
 	}
-	v, start := &value{kind: kind}, int(p.InputOffset())-1
+	v, start := p.newValue(kind), p.InputOffset()-1
 	closing := jsontext.Kind(']')
 	if kind == '{' {
 		closing = '}'
@@ -114,7 +126,7 @@ func (p *parser) container(kind byte, depth int) (*value, error) {
 		}
 	}
 	_, err := p.ReadToken()
-	v.raw = p.last(int(p.InputOffset()) - start)
+	v.raw = p.body[start:p.InputOffset()]
 	return v, err
 }
 
@@ -122,11 +134,13 @@ func (p *parser) container(kind byte, depth int) (*value, error) {
 func (p *parser) member(v *value, depth int) error {
 	var name string
 	if v.kind == '{' {
-		token, err := p.ReadToken()
+		raw, err := p.scalar()
+		if err == nil {
+			name, err = unquote(raw)
+		}
 		if err != nil {
 			return err
 		}
-		name = token.String()
 	}
 	m, err := p.value(depth + 1)
 	switch {
@@ -144,7 +158,7 @@ func (p *parser) member(v *value, depth int) error {
 
 // json returns the value as its JSON, without white space.
 func (v *value) json() []byte {
-	raw := jsontext.Value(bytes.Clone(v.raw))
+	raw := jsontext.Value(v.raw)
 	_ = raw.Compact() // it was read as JSON
 	return raw
 }
@@ -220,7 +234,7 @@ func (v *value) huge() bool {
 // setInteger makes it a number in its plain form.
 func (v *value) setInteger(n int64) {
 	v.text = strconv.FormatInt(n, 10)
-	v.raw = []byte(v.text)
+	v.raw = v.text
 }
 
 // stringList returns an array of strings; ok is false for anything else. The

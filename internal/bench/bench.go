@@ -71,7 +71,7 @@ func Markdown(w io.Writer, cfg Config, results []Result) error {
 	_, err := fmt.Fprint(w, `
 ## Method
 
-- **Durable changes**: 8 clients send im_set_attr for 100 accounts a call over loopback HTTP to a server process; each answer is a commit
+- **Durable changes**: 8 clients send im_set_attr for 100 accounts a call, encoded beforehand, over loopback HTTP to a server process; each answer is a commit
   in the synced raft logs; the state follows within a second, synced too. The raw limit: 8 goroutines commit batches of 100 records of the same size
   through the same group committer to one synced Badger database, without anything else.
 - **A large audience**: accounts with 5 tags of 1000 (zipf) and 3 attributes (3, 50 and 10,000 values), over 64 partitions, in one process.
@@ -92,6 +92,7 @@ func Markdown(w io.Writer, cfg Config, results []Result) error {
   the last one's answer counts. The node is started again then; that it has caught up is what the cluster's status tells, which looks once
   a second; a look from before does not count. A node's turn comes when it leads its share of the partitions.
 - **im_push accepted**: the pushes to the audiences above, without HTTP, each sent when the one before is durable in all partitions, whose state may still be on its way to the disk.
+  The raw limit: in turn with them, 300 bytes are appended to a file and synced. Badger's compaction after the import and the pushes goes on meanwhile.
 - **Placement**: by the rules of a running cluster, without nodes. `+"`crier simulate --nodes 100 --partitions 1024 --accounts 100000000`"+` counts accounts, too: 2.93 to 3.03 million a node.
 - **Growth**: three processes keep the accounts, a fourth joins. 8 clients change one account each every 40 ms or so, before and meanwhile.
 - Connections against the bare library also: `+"`go test -bench . ./http/gateway`"+`.

@@ -1,24 +1,30 @@
 package bench
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
 	"github.com/crier-im/crier/internal/demo/demofile"
 	"github.com/crier-im/crier/internal/freeport"
 	"github.com/crier-im/crier/persistence"
+	"github.com/crier-im/crier/usersig"
 )
 
 // writers and batch are the shape of the load: connections, and accounts a call.
@@ -139,13 +145,17 @@ func measureWrites(ctx context.Context, cfg Config) ([]Result, error) {
 			return nil, err
 		}
 	}
+	load, err := newWriteLoad(n, names)
+	if err != nil {
+		return nil, err
+	}
 	var ratios, raws, rests []float64
 	for round := range 3 {
 		raw, err := persistence.MeasureRaw(ctx, filepath.Join(cfg.Dir, fmt.Sprint("raw", round)), writers, batch, recordSize, cfg.Duration)
 		if err != nil {
 			return nil, err
 		}
-		rest, err := writeLoad(ctx, c, names, cfg.Duration)
+		rest, err := load.run(ctx, cfg.Duration)
 		if err != nil {
 			return nil, err
 		}
@@ -158,36 +168,84 @@ func measureWrites(ctx context.Context, cfg Config) ([]Result, error) {
 	}}, nil
 }
 
-// writeLoad returns how many accounts a second are changed and acknowledged.
-func writeLoad(ctx context.Context, c *client.Client, names []crier.UserID, d time.Duration) (float64, error) {
+// writeLoad changes accounts over REST. Its calls are encoded before the time is taken, since it shares the processors with the server.
+type writeLoad struct {
+	url    string
+	bodies [][]byte // of im_set_attr: all accounts once, then all with the next value, and so on
+	http   http.Client
+}
+
+func newWriteLoad(n *node, names []crier.UserID) (*writeLoad, error) {
+	type account struct {
+		To_Account crier.UserID
+		Attrs      map[string]string
+	}
+	query := url.Values{
+		"sdkappid": {n.app.String()}, "identifier": {string(n.user)}, "contenttype": {"json"},
+		"usersig": {usersig.Sign(n.key, n.app, n.user, time.Now(), time.Hour, nil)},
+	}
+	l := &writeLoad{url: n.url + "/v4/openim/im_set_attr?" + query.Encode(), http: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: writers}}}
+	for value := range writers {
+		for some := range slices.Chunk(names, batch) {
+			var accounts []account
+			for _, name := range some {
+				accounts = append(accounts, account{name, map[string]string{"count": strconv.Itoa(value)}})
+			}
+			body, err := json.Marshal(map[string]any{"UserAttrs": accounts})
+			if err != nil {
+				return nil, err
+			}
+			l.bodies = append(l.bodies, body)
+		}
+	}
+	return l, nil
+}
+
+// run returns how many accounts a second are changed and acknowledged.
+func (l *writeLoad) run(ctx context.Context, d time.Duration) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	var changed atomic.Int64
-	errs := make(chan error, writers)
-	var wg sync.WaitGroup
+	var calls atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
 	started := time.Now()
 	for w := range writers {
-		wg.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				attrs, values := make(map[crier.UserID]map[string]string, batch), map[string]string{"count": strconv.Itoa(n)} // the load is not to cost more than it must
-				for i := range batch {
-					attrs[names[(w*2500+n*batch+i)%len(names)]] = values
+		group.Go(func() error {
+			// Each is at another value than the others, and at other accounts, so every change is one.
+			for next := w * (len(l.bodies) + len(l.bodies)/writers) / writers; ctx.Err() == nil; next++ {
+				switch err := l.call(ctx, l.bodies[next%len(l.bodies)]); {
+				case err == nil:
+					calls.Add(1)
+				case ctx.Err() == nil:
+					return err
 				}
-				if err := c.SetAttrs(ctx, attrs); err != nil {
-					if ctx.Err() == nil {
-						errs <- err
-					}
-					return
-				}
-				changed.Add(batch)
 			}
+			return nil
 		})
 	}
-	wg.Wait()
-	close(errs)
-	var failed error
-	for err := range errs {
-		failed = errors.Join(failed, err)
+	err := group.Wait()
+	return float64(calls.Load()*batch) / time.Since(started).Seconds(), err
+}
+
+func (l *writeLoad) call(ctx context.Context, body []byte) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url, bytes.NewReader(body))
+	if err != nil {
+		return err
 	}
-	return float64(changed.Load()) / time.Since(started).Seconds(), failed
+	resp, err := l.http.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		ErrorCode int
+		ErrorInfo string
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return err
+	}
+	if answer.ErrorCode != 0 {
+		return fmt.Errorf("im_set_attr: %d: %s", answer.ErrorCode, answer.ErrorInfo)
+	}
+	_, err = io.Copy(io.Discard, resp.Body) // so that the connection is used again
+	return err
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -93,9 +94,15 @@ type ChangeCommand struct {
 
 // Append appends the command.
 func (c *ChangeCommand) Append(b []byte) []byte {
-	b = appendNumber(b, commandVersion, uint64(c.Version))
+	changes := 0
+	for i := range c.Calls {
+		changes += len(c.Calls[i].Changes)
+	}
+	const envelope, perCall, perChange = 32, 64, 64 // bytes of most
+	batch := appendChangeBatch(make([]byte, 0, perCall*len(c.Calls)+perChange*changes), c.Calls)
+	b = appendNumber(slices.Grow(b, envelope+len(batch)), commandVersion, uint64(c.Version))
 	b = appendNumber(b, commandTime, uint64(c.TimeMs))
-	return appendBytes(b, commandChangeBatch, appendChangeBatch(nil, c.Calls))
+	return appendBytes(b, commandChangeBatch, batch)
 }
 
 // ParseChangeCommand reads a command; nil for one that is not a ChangeBatch.
@@ -122,7 +129,7 @@ func ParseChangeCommand(command []byte) (*ChangeCommand, error) {
 }
 
 func appendChangeBatch(b []byte, calls []crier.AccountChanges) []byte {
-	var call, inner []byte
+	call, inner := make([]byte, 0, 256), make([]byte, 0, 128)
 	for i := range calls {
 		c := &calls[i]
 		call = appendNumber(call[:0], callApp, uint64(c.App))
