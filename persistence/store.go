@@ -180,7 +180,13 @@ func (s *Store) Partitions() int { return s.cfg.Partitions }
 // Writable returns an error with crier.CodeInternal while the disk is almost
 // full. Badger writes through memory maps, where a full disk kills the process, so
 // writes are refused before it comes to that. Reads go on.
-func (s *Store) Writable() error { return s.disk.check() }
+func (s *Store) Writable() error {
+	err := s.disk.check()
+	if err != nil {
+		signal(s.states.hurry) // what waits is written while there is room
+	}
+	return err
+}
 
 // LogStore returns the log of a group.
 func (s *Store) LogStore(p crier.PartitionID) raft.LogStore { return s.logs[p] }
