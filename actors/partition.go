@@ -231,7 +231,7 @@ func unknownMessage(ctx actor.Context, m *Metrics) {
 // onStarted takes up the campaigns that the leader before left unfinished.
 func (p *partition) onStarted(ctx actor.Context) {
 	p.root, p.self = outboxOf(ctx.ActorSystem()), ctx.Self()
-	p.after(sweepEvery, sweepTick{})
+	p.sweepLater()
 	campaigns, err := p.Replica.Unfinished()
 	if err != nil {
 		p.log.Error("unfinished campaigns can't be read", "err", err)
@@ -373,9 +373,15 @@ func (p *partition) app(ctx actor.Context, id crier.AppID) *actor.PID {
 	return pid
 }
 
+// sweepLater has the partition sweep at the next full sweepEvery, as the others do: timers that end together wake an idle process once.
+func (p *partition) sweepLater() {
+	now := time.Now()
+	p.after(now.Truncate(sweepEvery).Add(sweepEvery).Sub(now), sweepTick{})
+}
+
 // onSweep forgets what has expired, by a command of the log.
 func (p *partition) onSweep(actor.Context) {
-	p.after(sweepEvery, sweepTick{})
+	p.sweepLater()
 	p.wakeNotifiers()
 	next := p.Replica.NextExpiry()
 	if p.sweeping || next.IsZero() || next.After(time.Now()) {
