@@ -36,7 +36,7 @@ type Config struct {
 	GossipKey        []byte        // encrypts gossip: 16, 24 or 32 bytes; nil: in the clear
 	TLS              *tls.Config   // of raft and actors, see transport.Config; its ServerName is in every node's certificate. nil: plain TCP
 	HeartbeatTimeout time.Duration // of raft, also its election timeout; default 1 s
-	CommitTimeout    time.Duration // of raft; default 1 s
+	CommitTimeout    time.Duration // of raft; default 500 ms
 	Compaction       Compaction    // when logs are cut
 	Dial             transport.Dialer
 	Codec            Codec                 // nil: messages do not leave the node
@@ -72,7 +72,7 @@ func (c *Config) setDefaults() {
 	c.ActorListen = cmp.Or(c.ActorListen, "127.0.0.1:0")
 	c.RaftListen = cmp.Or(c.RaftListen, "127.0.0.1:0")
 	c.HeartbeatTimeout = cmp.Or(c.HeartbeatTimeout, time.Second)
-	c.CommitTimeout = cmp.Or(c.CommitTimeout, time.Second)
+	c.CommitTimeout = cmp.Or(c.CommitTimeout, 500*time.Millisecond)
 	c.Compaction.Every = cmp.Or(c.Compaction.Every, 30*time.Second)
 	c.Compaction.Threshold = cmp.Or(c.Compaction.Threshold, 8192)
 	c.Compaction.Trailing = cmp.Or(c.Compaction.Trailing, 10_000)
