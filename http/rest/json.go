@@ -64,6 +64,7 @@ type parser struct {
 // blockMost bounds how many values are made together.
 const blockMost = 64
 
+// newValue takes a value of those that were made together.
 func (p *parser) newValue(kind byte) *value {
 	if len(p.free) == 0 {
 		p.free = make([]value, min(1+len(p.body)/32, blockMost))
