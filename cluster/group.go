@@ -81,7 +81,7 @@ func (g *Group) raftConfig(cfg *Config) *raft.Config {
 	rc := raft.DefaultConfig()
 	rc.LocalID = raft.ServerID(cfg.NodeID)
 	rc.HeartbeatTimeout, rc.ElectionTimeout = cfg.HeartbeatTimeout+reloadStep, cfg.HeartbeatTimeout+reloadStep
-	rc.LeaderLeaseTimeout = cfg.HeartbeatTimeout // heartbeats rest: one that misses a beat returns after 0.6 of it; nothing relies on the lease
+	rc.LeaderLeaseTimeout = cfg.HeartbeatTimeout // a round of heartbeats returns after up to 0.66 of it; nothing relies on the lease
 	rc.CommitTimeout = cfg.CommitTimeout
 	rc.BatchApplyCh = true
 	rc.SnapshotInterval = cfg.Compaction.Every

@@ -109,8 +109,7 @@ func TestAnswersComeBack(t *testing.T) {
 
 func TestPulsesComeBack(t *testing.T) {
 	t.Parallel()
-	p := newPulse()
-	p.beats = []heartbeat{{0, 1}, {crier.SystemPartition, math.MaxUint64}, {7, 3}}
+	p := newPulse([]heartbeat{{0, 1}, {crier.SystemPartition, math.MaxUint64}, {7, 3}})
 	body := appendMessage(nil, string(self), p)
 	if got, err := decodePulse(body); err != nil || !reflect.DeepEqual(got, p.beats) {
 		t.Errorf("%+v, %v", got, err)

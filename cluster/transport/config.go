@@ -100,6 +100,9 @@ func (c *Config) setDefaults() {
 	}
 }
 
+// beat is how often the heartbeats that have gathered are sent.
+func (c *Config) beat() time.Duration { return c.HeartbeatTimeout * 3 / 10 }
+
 // dialTCP has the kernel probe an idle connection too, for the case that this process stands still.
 func dialTCP(ctx context.Context, _, addr string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: keepAlive}

@@ -38,8 +38,8 @@ type group struct {
 
 // confirmation is the last heartbeat that a peer has answered with success.
 type confirmation struct {
-	sent time.Time
-	term uint64
+	sent, returned time.Time
+	term           uint64
 }
 
 var (
@@ -228,15 +228,15 @@ func (g *group) heartbeat(target raft.ServerAddress, args *raft.AppendEntriesReq
 		return err
 	}
 	if resp.Success {
-		g.confirm(target, confirmation{sent, args.Term})
+		g.confirm(target, sent, args.Term)
 	}
 	return nil
 }
 
-func (g *group) confirm(target raft.ServerAddress, c confirmation) {
+func (g *group) confirm(target raft.ServerAddress, sent time.Time, term uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.confirmed[string(target)] = c
+	g.confirmed[string(target)] = confirmation{sent, time.Now(), term}
 }
 
 // Hurry has heartbeats of the group sent at once, those that wait for others too, until the function that it returns is called.

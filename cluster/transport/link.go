@@ -27,15 +27,16 @@ type link struct {
 	log     *slog.Logger
 	poked   chan struct{} // the peer has shown up: dial now
 
-	mu     sync.Mutex
-	known  bool          // there was a connection, in either direction
-	out    *outbound     // nil while down
-	pulse  *pulse        // heartbeats that wait for the next beat; nil: none
-	tried  bool          // a first attempt has ended
-	err    error         // of the last attempt
-	change chan struct{} // closed when one of these changes
-	wanted time.Time     // by the last call
-	gone   bool          // given up
+	mu      sync.Mutex
+	known   bool          // there was a connection, in either direction
+	out     *outbound     // nil while down
+	gathers *round        // heartbeats that wait for the next beat; nil: none
+	goesOn  *round        // those of the last beat, which go with the next one too; nil: none
+	tried   bool          // a first attempt has ended
+	err     error         // of the last attempt
+	change  chan struct{} // closed when one of these changes
+	wanted  time.Time     // by the last call
+	gone    bool          // given up
 }
 
 func newLink(m *Mux, peer string) *link {
@@ -157,7 +158,7 @@ func (l *link) attempt(ctx context.Context) (up bool, err error) {
 	err = out.readLoop(out.answer)
 	l.traffic.up.Set(0)
 	l.set(func() { l.out, l.err = nil, err })
-	l.beat() // fails what has gathered
+	l.beat() // fails what waits
 	out.failAll()
 	writer.Wait()
 	return true, err

@@ -61,8 +61,8 @@ func TestFailedStartLeavesNoCall(t *testing.T) {
 	if call != nil || !errors.Is(err, ErrLinkDown) || len(o.pending) != 0 {
 		t.Errorf("%v, %v, %d wait", call, err, len(o.pending))
 	}
-	p := newPulse()
-	p.send(o, time.Second)
+	p := newPulse(nil)
+	p.send(o, time.Second, func() {})
 	<-p.call.done
 	if !errors.Is(p.call.err, ErrLinkDown) {
 		t.Errorf("a pulse: %v", p.call.err)

@@ -194,7 +194,7 @@ func TestHeartbeatsTravelTogether(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	for p, n := range took {
-		if n != 2 || len(took) != groups {
+		if n < 2 || n > 3 || len(took) != groups { // one by itself; then one returns when the second of its round leaves, or by the first answer if that is late
 			t.Errorf("group %s of %d took %d heartbeats", p, len(took), n)
 		}
 	}

@@ -70,9 +70,9 @@ func Open(cfg Config) (*Mux, error) {
 	return m, nil
 }
 
-// beats sends the heartbeats that have gathered to each peer, three times in HeartbeatTimeout.
+// beats sends the heartbeats that have gathered to each peer.
 func (m *Mux) beats() {
-	ticker := time.NewTicker(m.cfg.HeartbeatTimeout * 3 / 10)
+	ticker := time.NewTicker(m.cfg.beat())
 	defer ticker.Stop()
 	for {
 		select {

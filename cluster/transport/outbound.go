@@ -24,12 +24,16 @@ type call struct {
 	into any           // where the answer goes
 	err  error         // good once done is closed
 	done chan struct{} // closed with the answer, or when there can be none
+	then func()        // called after that; nil: nothing
 }
 
 // end answers a call that is no longer in the table of calls.
 func (c *call) end(err error) {
 	c.err = err
 	close(c.done)
+	if c.then != nil {
+		c.then()
+	}
 }
 
 func newOutbound(c *conn, self, peer string) *outbound {
@@ -112,11 +116,12 @@ func (o *outbound) answer(f frame) error {
 	if c == nil {
 		return nil // given up meanwhile
 	}
-	if c.err = s.err(body); s == statusOK {
-		err = decodeAnswer(o.peer, body, c.into)
-		c.err = err
+	if s != statusOK {
+		c.end(s.err(body))
+		return nil
 	}
-	close(c.done)
+	err = decodeAnswer(o.peer, body, c.into)
+	c.end(err)
 	return err
 }
 
@@ -124,9 +129,10 @@ func (o *outbound) answer(f frame) error {
 func (o *outbound) failAll() {
 	err := o.explain(o.failure())
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	for id, c := range o.pending {
-		delete(o.pending, id)
+	pending := o.pending
+	o.pending = make(map[uint32]*call)
+	o.mu.Unlock()
+	for _, c := range pending {
 		c.end(err)
 	}
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,61 +28,124 @@ type pulse struct {
 	call  call
 }
 
-func newPulse() *pulse {
-	p := &pulse{call: call{done: make(chan struct{})}}
+// round is the heartbeats that come for one peer between two beats. They go with the pulses of the next beat and of the one after, and return when the
+// second leaves, so raft makes half as many. They return with the answer to the first where that is late or a no, or one of them came late.
+type round struct {
+	beats []heartbeat
+	since time.Time // when the heartbeat before returned, of the group that has waited longest
+	done  chan struct{}
+
+	// These are good once done is closed, and of the first pulse.
+	sent  time.Time
+	taken []bool
+	err   error
+}
+
+func newPulse(beats []heartbeat) *pulse {
+	p := &pulse{beats: beats, call: call{done: make(chan struct{})}}
 	p.call.into = p
 	return p
 }
 
-// send sends the pulse. It does not block.
-func (p *pulse) send(o *outbound, timeout time.Duration) {
+// send sends the pulse, and has then called when there is an answer, or can be none. It does not block.
+func (p *pulse) send(o *outbound, timeout time.Duration, then func()) {
 	p.sent = time.Now()
-	if err := o.launch(&p.call, kindPulse, 0, p, nil); err != nil {
-		p.call.end(err)
-		return
-	}
-	time.AfterFunc(timeout, func() {
+	timer := time.AfterFunc(timeout, func() {
 		if o.forget(&p.call) {
 			p.call.end(ErrTimeout)
 		}
 	})
+	p.call.then = func() {
+		timer.Stop()
+		then()
+	}
+	if err := o.launch(&p.call, kindPulse, 0, p, nil); err != nil {
+		p.call.end(err)
+	}
 }
 
-// join adds a heartbeat to the pulse that goes with the next beat, and returns its place there. It fails while the link is down.
-func (l *link) join(b heartbeat) (*pulse, int, error) {
+// join adds a heartbeat to the round that begins with the next beat, and returns its place there; the heartbeat before it returned at last. It fails while the link is down.
+func (l *link) join(b heartbeat, last time.Time) (*round, int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wanted = time.Now()
 	if l.out == nil {
 		return nil, 0, linkDown(l.peer, l.err)
 	}
-	if l.pulse == nil {
-		l.pulse = newPulse()
+	if l.gathers == nil {
+		l.gathers = &round{since: last, done: make(chan struct{})}
 	}
-	l.pulse.beats = append(l.pulse.beats, b)
-	return l.pulse, len(l.pulse.beats) - 1, nil
+	r := l.gathers
+	r.beats = append(r.beats, b)
+	if last.Before(r.since) {
+		r.since = last
+	}
+	return r, len(r.beats) - 1, nil
 }
 
-// beat sends the heartbeats that have gathered, or fails them where the link is down.
+// beat sends the heartbeats that have gathered, and once more those of the beat before, which return; or fails them where the link is down.
 func (l *link) beat() {
 	l.mu.Lock()
-	p, out, err := l.pulse, l.out, l.err
-	l.pulse = nil
+	first, second, out, err := l.gathers, l.goesOn, l.out, l.err
+	l.gathers, l.goesOn = nil, nil
 	l.mu.Unlock()
-	switch {
-	case p == nil:
-	case out == nil:
-		p.call.end(linkDown(l.peer, err))
-	default:
-		p.send(out, l.mux.cfg.PeerTimeout)
+	if out == nil {
+		first.end(linkDown(l.peer, err))
+		second.end(linkDown(l.peer, err))
+		return
+	}
+	if first == nil && second == nil {
+		return
+	}
+	var beats []heartbeat
+	if second != nil {
+		beats = second.beats
+	}
+	again := len(beats)
+	if first != nil {
+		beats = slices.Concat(beats, first.beats)
+	}
+	p := newPulse(beats)
+	p.send(out, l.mux.cfg.PeerTimeout, func() {
+		if first != nil {
+			l.answered(first, p, again)
+		}
+	})
+	second.end(nil)
+}
+
+// answered takes the answer to the first pulse of a round, whose places begin at from.
+func (l *link) answered(r *round, p *pulse, from int) {
+	if p.call.err != nil {
+		r.end(p.call.err)
+		return
+	}
+	r.sent, r.taken = p.sent, p.taken[from:]
+	beat := l.mux.cfg.beat()
+	if p.sent.Sub(r.since) > beat*6/5 || slices.Contains(r.taken, false) || time.Since(p.sent) > beat/2 {
+		r.end(nil)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.goesOn.end(nil) // where a beat came soon after a late one
+	l.goesOn = r
+}
+
+// end has the heartbeats of the round return.
+func (r *round) end(err error) {
+	if r != nil {
+		r.err = err
+		close(r.done)
 	}
 }
 
-// beatWith makes a heartbeat one of the next pulse, and waits for its answer. It reports false when the heartbeat has to go by itself: the peer's
+// beatWith makes a heartbeat one of the next round, and waits for it. It reports false when the heartbeat has to go by itself: the peer's
 // group did not take it so, or somebody is in a hurry.
 func (g *group) beatWith(target raft.ServerAddress, term uint64) (bool, error) {
 	g.mu.Lock()
-	alone, hurry := g.urgent > 0 || g.mux.cfg.Coalesce < 0 || g.confirmed[string(target)].term != term, g.hurry
+	last, hurry := g.confirmed[string(target)], g.hurry
+	alone := g.urgent > 0 || g.mux.cfg.Coalesce < 0 || last.term != term
 	g.mu.Unlock()
 	if alone {
 		return false, nil
@@ -90,24 +154,24 @@ func (g *group) beatWith(target raft.ServerAddress, term uint64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	p, place, err := l.join(heartbeat{g.id, term})
+	r, place, err := l.join(heartbeat{g.id, term}, last.returned)
 	if err != nil {
 		return false, err
 	}
 	select {
-	case <-p.call.done:
+	case <-r.done:
 	case <-hurry:
 		return false, nil
 	case <-g.ctx.Done():
 		return false, ErrClosed
 	}
-	if p.call.err != nil {
-		return false, p.call.err
+	if r.err != nil {
+		return false, r.err
 	}
-	if p.taken[place] {
-		g.confirm(target, confirmation{p.sent, term})
+	if r.taken[place] {
+		g.confirm(target, r.sent, term)
 	}
-	return p.taken[place], nil
+	return r.taken[place], nil
 }
 
 // pulse has groups take the heartbeats of a pulse, and answers for all of them once they have, or pulseWait is over.

@@ -144,7 +144,7 @@ func (c *raftCluster) start(node string, later time.Duration) {
 	for i, r := range c.all[node] {
 		rc := raft.DefaultConfig()
 		rc.LocalID = raft.ServerID(node)
-		rc.HeartbeatTimeout, rc.ElectionTimeout, rc.LeaderLeaseTimeout = heartbeatTimeout, heartbeatTimeout, heartbeatTimeout/2
+		rc.HeartbeatTimeout, rc.ElectionTimeout, rc.LeaderLeaseTimeout = heartbeatTimeout, heartbeatTimeout, heartbeatTimeout
 		rc.CommitTimeout, rc.BatchApplyCh, rc.TrailingLogs, rc.SnapshotThreshold = 100*time.Millisecond, true, 10, 1<<30
 		rc.MaxAppendEntries = 256
 		rc.Logger = hclog.New(&hclog.LoggerOptions{Output: c.logs, Level: hclog.Info, Name: fmt.Sprintf("%s/%d", node, i)})
