@@ -46,6 +46,7 @@ type API struct {
 	limiters sync.Map // limiterKey to *rate.Limiter; bounded by apps times commands
 	calls    *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	labels   appLabels
 }
 
 type limiterKey struct {
@@ -59,8 +60,8 @@ func New(cfg Config) *API {
 	a := &API{
 		service: cfg.Service, now: cfg.Now, log: cfg.Logger.With("component", "rest"),
 		calls: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "crier_rest_calls_total", Help: "REST calls by command (other: unknown ones) and ErrorCode.",
-		}, []string{"command", "code"}),
+			Name: "crier_rest_calls_total", Help: "REST calls by app (other: beyond the first 100; none: of no admin), command (other: unknown ones) and ErrorCode.",
+		}, []string{"app", "command", "code"}),
 		seconds: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "crier_rest_seconds", Help: "Seconds that REST calls took, by command.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
@@ -92,11 +93,12 @@ func (a *API) serve(c *gin.Context) {
 	label := "other"
 	service, name, _ := strings.Cut(strings.TrimPrefix(c.Param("path"), "/"), "/")
 	cmd := find(service, name)
+	var app crier.AppID
 	var fields answer
 	err := error(crier.Errorf(crier.CodeUnknownCommand, "there is no command %s of service %s", crier.Quote(name), crier.Quote(service)))
 	if cmd != nil {
 		label = cmd.name
-		fields, err = a.run(c.Request, cmd)
+		app, fields, err = a.run(c.Request, cmd)
 	}
 	e := crier.AsError(err)
 	body := gin.H{"ActionStatus": "OK", "ErrorCode": 0, "ErrorInfo": ""}
@@ -109,13 +111,13 @@ func (a *API) serve(c *gin.Context) {
 	for field, v := range fields {
 		body[field] = v
 	}
-	a.calls.WithLabelValues(label, codeLabel(e)).Inc()
+	a.calls.WithLabelValues(a.labels.of(app), label, codeLabel(e)).Inc()
 	a.seconds.WithLabelValues(label).Observe(time.Since(started).Seconds())
 	c.JSON(http.StatusOK, body)
 }
 
-// run does one call. A panic is a fault of ours, and is answered as one.
-func (a *API) run(r *http.Request, cmd *command) (fields answer, err error) {
+// run does one call, and returns the app of the admin who made it; 0: there was none. A panic is a fault of ours, and is answered as one.
+func (a *API) run(r *http.Request, cmd *command) (by crier.AppID, fields answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			a.log.Error("panic in a call", "command", cmd.name, "panic", p)
@@ -123,26 +125,28 @@ func (a *API) run(r *http.Request, cmd *command) (fields answer, err error) {
 		}
 	}()
 	if r.Method != http.MethodPost {
-		return nil, crier.Errorf(crier.CodeBadRequest, "the method is %s, only POST is answered", r.Method)
+		return 0, nil, crier.Errorf(crier.CodeBadRequest, "the method is %s, only POST is answered", r.Method)
 	}
 	app, user, err := a.authenticate(r, cmd)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
+	by = app.ID
 	if !a.allow(app, cmd) {
-		return nil, crier.Errorf(crier.CodeRateLimited, "over %d calls of %s in a second", app.Limits.CallsPerSecond, cmd.name)
+		return by, nil, crier.Errorf(crier.CodeRateLimited, "over %d calls of %s in a second", app.Limits.CallsPerSecond, cmd.name)
 	}
 	text, err := readBody(r, app, cmd)
 	if err != nil {
-		return nil, err
+		return by, nil, err
 	}
 	body, err := parseBody(text)
 	if err != nil {
-		return nil, err
+		return by, nil, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callBudget)
 	defer cancel()
-	return cmd.handle(ctx, &call{api: a, app: app, user: user, body: body})
+	fields, err = cmd.handle(ctx, &call{api: a, app: app, user: user, body: body})
+	return by, fields, err
 }
 
 // authenticate checks the URL: the app, its switch, the identifier's UserSig,
@@ -246,4 +250,33 @@ func codeLabel(e *crier.Error) string {
 		return "0"
 	}
 	return strings.SplitN(e.Code.Error(), ":", 2)[0]
+}
+
+// labeledApps is how many apps have a label of their own: each has as many time series as commands and codes are in use.
+const labeledApps = 100
+
+// appLabels are the metrics' labels of apps: those that called first have their own. Safe for concurrent use.
+type appLabels struct {
+	mu    sync.Mutex
+	known map[crier.AppID]string
+}
+
+// of returns the label of an app, or of none where the id is 0.
+func (l *appLabels) of(id crier.AppID) string {
+	if id == 0 {
+		return "none"
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	label, ok := l.known[id]
+	switch {
+	case ok:
+		return label
+	case len(l.known) == labeledApps:
+		return "other"
+	case l.known == nil:
+		l.known = make(map[crier.AppID]string)
+	}
+	l.known[id] = id.String()
+	return l.known[id]
 }

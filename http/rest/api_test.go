@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/crier-im/crier"
 )
@@ -64,5 +65,38 @@ func TestFaultsOfTheServer(t *testing.T) {
 		if !strings.Contains(body, `"ErrorCode":`+c.code) || strings.Contains(body, "fire") || strings.Contains(body, "boom") || !strings.Contains(log, c.log) {
 			t.Errorf("%s: %s, log %s", name, body, log)
 		}
+	}
+}
+
+// Calls are counted by app, of whom only so many have a label; one that shows no UserSig of an admin is nobody's.
+func TestCallsAreCountedByApp(t *testing.T) {
+	_, query := handler()
+	registry := prometheus.NewRegistry()
+	app := &crier.App{ID: 1, Key: "key", Admins: []crier.UserID{"admin"}, Limits: crier.DefaultLimits()}
+	a := New(Config{Service: faulty{stub{app}, func(context.Context) error { return nil }}, Registerer: registry, Logger: slog.New(slog.DiscardHandler)})
+	e := gin.New()
+	a.Register(e)
+	for _, q := range []string{query, query, "sdkappid=1&identifier=admin&usersig=x", ""} {
+		e.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/v4/im_open_login_svc/kick?"+q, strings.NewReader(`{"UserID":"a"}`)))
+	}
+	for i := range crier.AppID(labeledApps) {
+		a.calls.WithLabelValues(a.labels.of(1000+i), "kick", "0").Inc()
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "app" {
+					counted[l.GetValue()] += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	if counted["1"] != 2 || counted["none"] != 2 || counted["1098"] != 1 || counted["other"] != 1 || len(counted) != labeledApps+2 {
+		t.Errorf("%v", counted)
 	}
 }
