@@ -23,7 +23,11 @@ type attempt struct {
 	self       *actor.PID
 	partitions []crier.PartitionID
 	messages   []any
+	heard      time.Time // when something came last, or it began
 }
+
+// silent reports whether nothing has come for so long that the bundle, or what came of it, must have been lost.
+func (a *attempt) silent(now time.Time) bool { return now.Sub(a.heard) >= silentAfter }
 
 // arrival is something that came for an attempt: a message of the node, or an error.
 type arrival struct {

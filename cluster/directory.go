@@ -82,7 +82,7 @@ type errand struct {
 	to      leader        // whom it was sent to last
 	attempt *attempt      // which is under way; nil: none
 	pause   time.Duration // the last one
-	due     time.Time     // the end of the pause
+	due     time.Time     // the end of the pause; while an attempt is under way, when it is given up if nothing comes
 	err     error         // of the last attempt
 }
 
@@ -122,24 +122,24 @@ func (r *request) send(ctx context.Context) (next time.Time) {
 	now := time.Now()
 	for p, e := range r.open {
 		to, pid := r.node.route(p)
+		waits := e.attempt != nil && !e.attempt.silent(now)
 		switch {
-		case e.attempt != nil && (pid == nil || to == e.to):
-			continue // the answer may come still
+		case waits && (pid == nil || to == e.to): // the answer may come still
+			e.due = e.attempt.heard.Add(silentAfter)
 		case e.attempt == nil && (pid == nil || to == e.to) && now.Before(e.due):
 		case pid == nil:
 			e.rest(0)
 		default:
 			a := bundles[pid.Address]
 			if a == nil {
-				a = &attempt{inbox: &r.inbox, address: pid.Address}
+				a = &attempt{inbox: &r.inbox, address: pid.Address, heard: now}
 				bundles[pid.Address] = a
 			}
 			if e.to != (leader{}) {
 				r.node.metrics.repeats.Inc()
 			}
-			e.to, e.attempt = to, a
+			e.to, e.attempt, e.due = to, a, now.Add(silentAfter)
 			a.partitions, a.messages = append(a.partitions, p), append(a.messages, e.message)
-			continue
 		}
 		if next.IsZero() || e.due.Before(next) {
 			next = e.due
@@ -157,6 +157,7 @@ func (r *request) send(ctx context.Context) (next time.Time) {
 // receive takes the answers that have come.
 func (r *request) receive() {
 	for _, x := range r.inbox.take() {
+		x.attempt.heard = time.Now()
 		answers, err := r.node.answersOf(x)
 		for i, p := range x.attempt.partitions {
 			if e := r.open[p]; e != nil {

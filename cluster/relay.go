@@ -22,7 +22,7 @@ type bundle struct {
 }
 
 // bundled answers a bundle, in its order: nobody where the partition is not led here, elsewhere where another
-// bundled has the answer, nil where it did not come in time.
+// bundled has the answer or will have it, nil where it did not come in time.
 type bundled struct{ answers []any }
 
 type (
@@ -35,6 +35,13 @@ type (
 // answersWait is how long answers wait for others of the same bundle. A partition that loses its leader may never answer; what
 // the others have answered must not wait for it.
 const answersWait = 50 * time.Millisecond
+
+// A relay that has nothing to answer says after answersWait, and then every signEvery, that it has the bundle. Who has heard nothing for silentAfter takes the bundle, or
+// its answer, for lost: protoactor drops what it is about to send when a connection ends.
+const (
+	signEvery   = 500 * time.Millisecond
+	silentAfter = time.Second
+)
 
 // relay hands the messages of a bundle to the actors of the partitions that this node leads, and sends
 // their answers back in one.
@@ -85,13 +92,14 @@ type collector struct {
 	answers []any // elsewhere: has been sent
 	missing int
 	news    bool          // something has come that was not sent
+	quiet   time.Duration // since something was sent
 	left    time.Duration // until it gives up on what is missing
 }
 
 // newCollector makes a collector of n answers. send is called one at a time: with all answers where they come
-// together, and else with what there is, every answersWait; for the last time after the timeout.
+// together, and else with what there is, every answersWait, or with nothing, as a sign; for the last time after the timeout.
 func newCollector(system *actor.ActorSystem, n int, timeout time.Duration, send func([]any)) *collector {
-	c := &collector{system: system, send: send, answers: make([]any, n), missing: n, left: timeout}
+	c := &collector{system: system, send: send, answers: make([]any, n), missing: n, quiet: signEvery, left: timeout}
 	c.self, _ = system.ProcessRegistry.Add(c, system.ProcessRegistry.NextId())
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,8 +137,8 @@ func (c *collector) tick() {
 		c.finish()
 		return
 	}
-	if c.news {
-		c.news = false
+	if c.quiet += answersWait; c.news || c.quiet >= signEvery {
+		c.news, c.quiet = false, 0
 		now := slices.Clone(c.answers)
 		for i, a := range now {
 			if a == nil {

@@ -316,6 +316,48 @@ func TestARequestOutlivesItsLeader(t *testing.T) {
 	}
 }
 
+// forgetful is a Codec that can't read the first messages of others, which are lost so.
+type forgetful struct {
+	clustertest.Codec
+	loses *atomic.Int32
+}
+
+// Decode is cluster.Codec's.
+func (f forgetful) Decode(b []byte) (any, error) {
+	if f.loses.Add(-1) >= 0 {
+		return nil, errors.New("forgotten")
+	}
+	return f.Codec.Decode(b)
+}
+
+// A message that is lost on its way to a leader that goes on leading is sent again, and so is one whose answer can't be read. What is only slow is not.
+func TestALostMessageIsSentAgain(t *testing.T) {
+	const p = crier.PartitionID(0)
+	var loses [3]atomic.Int32
+	var next atomic.Int32
+	c := newNodes(t, 3, 1, func(cfg *cluster.Config) { cfg.Codec = forgetful{loses: &loses[next.Add(1)-1]} })
+	leader := c.leader(p)
+	other := (leader + 1) % 3
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for name, loser := range map[string]int{"message": leader, "answer": other} {
+		loses[loser].Store(1)
+		if _, err := c.nodes[other].Request(ctx, crier.KindPartition, p.String(), []byte("x")); err != nil || loses[loser].Load() >= 0 {
+			t.Errorf("the %s: %v, %d are to be lost", name, err, loses[loser].Load())
+		}
+	}
+	var taken atomic.Int32
+	c.mute.Store(func(crier.PartitionID, *cluster.Group, []byte) bool {
+		taken.Add(1)
+		return true
+	})
+	slow, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if _, err := c.nodes[other].Request(slow, crier.KindPartition, p.String(), []byte("x")); !errors.Is(err, crier.CodeTimeout) || taken.Load() != 1 {
+		t.Errorf("the slow one: %v, sent %d times", err, taken.Load())
+	}
+}
+
 // A leader that hung believes that it leads, after another has been elected: what it knows is old, and it must not be read.
 func TestALeaderThatHungIsNotVerified(t *testing.T) {
 	const p = crier.PartitionID(0)
