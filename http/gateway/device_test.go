@@ -256,7 +256,10 @@ func TestLogoutDropsWhatWaits(t *testing.T) {
 	t.Parallel()
 	const n = 100
 	hub := gatewaytest.NewHub(gatewaytest.App())
-	s := gatewaytest.Start(t, hub, func(cfg *gateway.Config) { cfg.Limits.QueueFrames, cfg.Limits.QueueBytes = n+10, 1<<30 })
+	s := gatewaytest.Start(t, hub, func(cfg *gateway.Config) {
+		cfg.Limits.QueueFrames, cfg.Limits.QueueBytes = n+10, 1<<30
+		cfg.WriteTimeout = 10 * time.Minute // nobody reads before the logout, which may take a slow machine long
+	})
 	p := join(t, s, frame.JSON, "alice")
 	sess := session(t, hub, 0)
 	text := strings.Repeat("x", 200<<10)
