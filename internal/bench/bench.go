@@ -96,7 +96,8 @@ func Markdown(w io.Writer, cfg Config, results []Result) error {
   the last one's answer counts. The node is started again then; that it has caught up is what the cluster's status tells, which looks once
   a second; a look from before does not count. A node's turn comes when it leads its share of the partitions.
 - **im_push accepted**: the pushes to the audiences above, without HTTP, each sent when the one before is durable in all partitions, whose state may still be on its way to the disk.
-  The raw limit: in turn with them, 300 bytes are appended to a file and synced. Badger's compaction after the import and the pushes goes on meanwhile.
+  The raw limit: in turn with them, 300 bytes are appended to a file and synced. The first row begins right after the start of a node whose accounts were made a moment ago, which keeps both
+  processors busy with Badger's compaction; the second once the process takes less than a twentieth of a processor.
 - **Placement**: by the rules of a running cluster, without nodes. `+"`crier simulate --nodes 100 --partitions 1024 --accounts 100000000`"+` counts accounts, too: 2.93 to 3.03 million a node.
 - **Growth**: three processes keep the accounts, a fourth joins. 8 clients change one account each every 40 ms or so, before and meanwhile.
 - Connections against the bare library also: `+"`go test -bench . ./http/gateway`"+`.
