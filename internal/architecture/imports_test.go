@@ -1,4 +1,3 @@
-// Package architecture guards the shape of the tree: who may import whom.
 package architecture
 
 import (

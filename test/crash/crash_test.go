@@ -1,5 +1,3 @@
-// Package crash_test kills the real process in the middle of writes and pushes,
-// and checks that what was acknowledged is there.
 package crash_test
 
 import (

@@ -1,5 +1,3 @@
-// Package faults_test runs the real process over broken and full disks: what it must say, refuse,
-// keep and lose nothing of.
 package faults_test
 
 import (
