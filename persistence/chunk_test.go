@@ -23,7 +23,7 @@ func TestChunksRoundTrip(t *testing.T) {
 		b.Add(uint32(10*chunkOrdinals + random.IntN(3*chunkOrdinals)))
 	}
 	again, most := roaring.New(), 0
-	chunksOf(b, func(chunk uint32) {
+	for _, chunk := range []uint32{0, 1, 2, 5, 10, 11, 12, chunkOf(^uint32(0))} {
 		v := encodeChunk(b, chunk)
 		part, err := decodeChunk(v, chunk)
 		if err != nil {
@@ -34,7 +34,7 @@ func TestChunksRoundTrip(t *testing.T) {
 		}
 		most = max(most, len(v))
 		again.Or(part)
-	})
+	}
 	if !again.Equals(b) {
 		t.Error("the chunks make another bitmap")
 	}
@@ -46,10 +46,57 @@ func TestChunksRoundTrip(t *testing.T) {
 	}
 }
 
+// What a new campaign stores at once is what its chunks are stored as one by one, and no larger than the words or roaring's own bytes.
+func TestBitsRoundTrip(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(2, 2))
+	of := func(share int) *roaring.Bitmap { // of a thousand
+		b := roaring.New()
+		for i := range uint32(100_000) {
+			if random.IntN(1000) < share {
+				b.Add(i)
+			}
+		}
+		return b
+	}
+	var words []uint64
+	for name, b := range map[string]*roaring.Bitmap{
+		"none": roaring.New(), "one": roaring.BitmapOf(64), "few": of(1), "many": of(300), "most": of(985), "all": of(1000), "a part": roaring.BitmapOf(0, 1, 2, 63),
+	} {
+		words = wordsOf(b, words)
+		v := encodeBits(words)
+		if b.IsEmpty() {
+			if v != nil {
+				t.Errorf("%s: %d bytes", name, len(v))
+			}
+			continue
+		}
+		again, err := decodeBits(v)
+		if err != nil || !again.Equals(b) {
+			t.Errorf("%s: other bits, or %v", name, err)
+		}
+		optimal := b.Clone()
+		optimal.RunOptimize()
+		if most := 1 + min(len(words)*8, int(optimal.GetSerializedSizeInBytes())); len(v) > most {
+			t.Errorf("%s: %d bytes, where %d suffice", name, len(v), most)
+		}
+		for from := 0; from < len(words); from += chunkWords {
+			if part := words[from:min(from+chunkWords, len(words))]; !bytes.Equal(encodeBits(part), encodeChunk(b, uint32(from/chunkWords))) {
+				t.Errorf("%s: chunk %d is other bytes", name, from/chunkWords)
+			}
+		}
+	}
+	for _, damaged := range [][]byte{nil, {7}, {bitsDense, 1, 2}, {bitsSparse}} {
+		if _, err := decodeBits(damaged); err == nil {
+			t.Errorf("%v is taken", damaged)
+		}
+	}
+}
+
 func FuzzDecodeChunk(f *testing.F) {
 	f.Add(encodeChunk(roaring.BitmapOf(1, 2, 8191), 0))
-	f.Add(append([]byte{chunkDense}, make([]byte, chunkWords*8)...))
-	f.Add([]byte{chunkSparse})
+	f.Add(append([]byte{bitsDense}, make([]byte, chunkWords*8)...))
+	f.Add([]byte{bitsSparse})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if part, err := decodeChunk(data, 3); err == nil {
 			_ = part.GetCardinality()

@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -24,19 +25,23 @@ const (
 	partExpired = 255
 )
 
-// remember stores what explanations and the funnel of a campaign need.
-func (m *Machine) remember(state *appState, c *crier.Campaign, matched *roaring.Bitmap, funnel *logv1.Funnel) {
+// remember stores what explanations and the funnel of a campaign need. Who matched is in m.words[0], which it uses up.
+func (m *Machine) remember(state *appState, c *crier.Campaign, funnel *logv1.Funnel) {
 	until := m.now()
 	if c.Expires().After(until) {
 		until = c.Expires()
 	}
 	until = until.Add(keepExplained)
 	m.putUntil(m.keys.seq(kindFunnel, c.App, c.Seq), marshal(funnel), until)
-	m.putMatched(c.App, c.Seq, partAll, matched)
-	rest := matched.Clone() // each account under the first term that it has: all terms of all would be twice as much
-	for i, t := range orTerms(&c.Condition) {
-		part := roaring.And(rest, state.index.postings[t].bitmap())
-		rest.AndNot(part)
+	rest := m.words[0]
+	m.putMatched(c.App, c.Seq, partAll, rest)
+	for i, t := range orTerms(&c.Condition) { // each account under the first term that it has: all terms of all would be twice as much
+		m.words[1] = wordsOf(state.index.postings[t].bitmap(), m.words[1])
+		part := m.words[1][:min(len(m.words[1]), len(rest))]
+		for j := range part {
+			part[j] &= rest[j]
+			rest[j] &^= part[j]
+		}
 		m.putMatched(c.App, c.Seq, byte(partOr+i), part)
 	}
 }
@@ -58,17 +63,10 @@ func orTerms(c *crier.Condition) (terms []term) {
 }
 
 // putMatched stores a part, as a whole: it is never changed.
-func (m *Machine) putMatched(app crier.AppID, seq uint64, part byte, b *roaring.Bitmap) {
-	if b.IsEmpty() {
-		return
+func (m *Machine) putMatched(app crier.AppID, seq uint64, part byte, words []uint64) {
+	if v := encodeBits(words); v != nil {
+		m.put(m.keys.matched(app, seq, part), v)
 	}
-	same := roaring.FromDense(b.ToDense(), false) // the same bits are the same bytes, whatever operations made them
-	same.RunOptimize()
-	v, err := same.ToBytes()
-	if err != nil {
-		panic("persistence: " + err.Error()) // writes to memory only
-	}
-	m.put(m.keys.matched(app, seq, part), v)
 }
 
 // count changes the funnel of a campaign, if it is still remembered.
@@ -108,15 +106,6 @@ func (m *Machine) recordOnline(c *logv1.RecordOnline) any {
 		m.putProto(m.keys.seq(kindPlaces, app, c.GetSeq()), &logv1.Places{Places: places})
 	})
 	return nil
-}
-
-// readBitmap returns a bitmap from its bytes.
-func readBitmap(v []byte) (*roaring.Bitmap, error) {
-	b := roaring.New()
-	if err := b.UnmarshalBinary(v); err != nil {
-		return nil, err
-	}
-	return b, b.Validate()
 }
 
 // placesOf returns where an account was connected when a campaign came.
@@ -290,7 +279,10 @@ func (m *Machine) inMatched(app crier.AppID, seq uint64, part byte, ordinal uint
 	if err != nil || v == nil {
 		return false
 	}
-	b, err := readBitmap(v)
+	b, err := decodeBits(v)
+	if errors.Is(err, errDamaged) {
+		b, err = readBitmap(v) // as it was stored before bits had a mark; roaring's first byte is 0x3a or 0x3b
+	}
 	return err == nil && b.Contains(ordinal)
 }
 

@@ -30,7 +30,8 @@ type Machine struct {
 	recent *lru.Cache[string, []byte] // records of accounts by key, as of the last entry that was applied, the last that was changed or came in first; guarded by base.mu
 	// changed is how many bytes of accounts the command that is being applied has changed, as commandRecords bounds them.
 	changed int
-	buffer  []byte // for the record of an account
+	buffer  []byte      // for the record of an account
+	words   [2][]uint64 // for bitmaps of a campaign
 }
 
 // appState is what a partition holds of one app in memory, guarded by base.mu.
@@ -441,7 +442,8 @@ func (m *Machine) forgetMail(app crier.AppID, state *appState, seq uint64) {
 		m.count(app, seq, func(f *logv1.Funnel) {
 			f.Expired += waiting
 			f.VendorExpired += todo
-			m.putMatched(app, seq, partExpired, x.remaining)
+			m.words[0] = wordsOf(x.remaining, m.words[0])
+			m.putMatched(app, seq, partExpired, m.words[0])
 		})
 	}
 	for _, kind := range []byte{kindRemaining, kindTodo} {

@@ -78,15 +78,15 @@ func Markdown(w io.Writer, cfg Config, results []Result) error {
 - **Durable changes**: 8 clients send im_set_attr for 100 accounts a call, encoded beforehand, over loopback HTTP to a server process; each answer is a commit
   in the synced raft logs; the state follows within a second, synced too. The raw limit: 8 goroutines commit batches of 100 records of the same size
   through the same group committer to one synced Badger database, without anything else.
-- **A large audience**: accounts with 5 tags of 1000 (zipf) and 3 attributes (3, 50 and 10,000 values), over 64 partitions, in one process.
-  Heap is what the Go runtime holds in the restarted node after a collection, less what an empty node holds.
+- **A large audience**: accounts with 5 tags of 1000 (zipf) and 3 attributes (3, 50 and 10,000 values), over 64 partitions, loaded in the
+  benchmark's own process; the node that is measured is a server process that is started on them. Heap is what the Go runtime holds in the restarted node after a collection, less what an empty node holds.
 - **Connections**: the server and the receivers are two processes. An idle connection's cost is what the server's resident memory grew by.
   A push is timed from the REST call to the last receiver; the bare library is a process that writes one prepared frame to as many connections.
 - **Several nodes**: each is a process with every setting as it comes, and its own log and state; the receivers are one more process, and all share the machine.
   The accounts are spread over the partitions, so of three nodes two thirds of the messages cross. The push is as above, 15 in turn, first to one node, then to three.
   Processor time is what Linux counts for the processes; bytes are those of all that actors send, over the number of receivers. Idle nodes are watched for 20 s.
 - **The ratio of an audience**: conditions over all partitions on one thread, in turn with roaring's FastAnd, FastOr and AndNot over the same
-  bitmaps; medians of 101 rounds. **On disk**: bytes of state that the flusher wrote for 50 pushes to everyone, with 32 bytes of overhead a record.
+  bitmaps; medians of 101 rounds. **On disk**: bytes of state that the flusher wrote for 100 pushes to everyone, with 32 bytes of overhead a record.
 - **Vendors**: the server and `+"`crier apns-sim`"+` are two processes on loopback, with TLS; each account has one device and no connection. A push
   is timed from the REST call until the log has that APNs took the last, as the funnel tells it. The raw limit: goroutines, as many as notifications are
   under way in the server, push with apns2 over its own HTTP/2 transport to the same simulator from another process. In turn, 5 rounds, medians. The
@@ -95,7 +95,7 @@ func Markdown(w io.Writer, cfg Config, results []Result) error {
 - **Failover**: three processes on this machine. A write to one account of each of the 64 partitions begins right after the kill, by the nodes that are left;
   the last one's answer counts. The node is started again then; that it has caught up is what the cluster's status tells, which looks once
   a second; a look from before does not count. A node's turn comes when it leads its share of the partitions.
-- **im_push accepted**: the pushes to the audiences above, without HTTP, each sent when the one before is durable in all partitions, whose state may still be on its way to the disk.
+- **im_push accepted**: the pushes to the audiences above, 100 to each, over REST, each sent when the one before is durable in all partitions, whose state may still be on its way to the disk.
   The raw limit: in turn with them, 300 bytes are appended to a file and synced. The first row begins right after the start of a node whose accounts were made a moment ago, which keeps both
   processors busy with Badger's compaction; the second once the process takes less than a twentieth of a processor.
 - **Placement**: by the rules of a running cluster, without nodes. `+"`crier simulate --nodes 100 --partitions 1024 --accounts 100000000`"+` counts accounts, too: 2.93 to 3.03 million a node.
