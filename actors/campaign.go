@@ -14,6 +14,9 @@ import (
 )
 
 const (
+	// headStart is how long a campaign waits after its caller was answered: all partitions at once take every processor of a
+	// node for some ten milliseconds, and the answer, which is on its way to the caller's connection, would come after them.
+	headStart = 2 * time.Millisecond
 	// partitionsAtOnce is how many partitions a campaign is sent to at a time.
 	partitionsAtOnce = 32
 	// campaignTry bounds one attempt at a partition; it waits there for its predecessor.
@@ -75,8 +78,9 @@ func (a *app) onPush(ctx actor.Context, req *crier.PushRequest) {
 			root.Send(sender, failed{err})
 		default:
 			a.Metrics.campaigns.Inc()
-			root.Send(a.parent, runCampaign{campaign})
 			root.Send(sender, campaign)
+			time.Sleep(headStart)
+			root.Send(a.parent, runCampaign{campaign}) // where this is lost with the node, the partition's next leader finds the campaign unfinished
 		}
 	})
 }

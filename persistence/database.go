@@ -32,6 +32,8 @@ func databaseOptions(dir string, log *slog.Logger) badger.Options {
 		WithMetricsEnabled(false).
 		WithMemTableSize(memTable).
 		WithNumMemtables(3).
+		WithNumLevelZeroTables(10). // a compaction takes all processors for seconds: half as often (docs/adr/0030)
+		WithNumLevelZeroTablesStall(20).
 		WithValueLogFileSize(16 << 20). // values stay in the LSM tree; the file is allocated all the same
 		WithBlockCacheSize(0).          // blocks are not compressed: the page cache has them
 		WithNumCompactors(2).
