@@ -15,6 +15,7 @@ func TestReadsAreVerified(t *testing.T) {
 	n := newNode(t, 1)
 	change(t, n, imports(1)...)
 	task := push(t, n, 0)
+	waitDone(t, n, task, 1) // before it begins, there is no funnel
 	replica := n.Replicas[0]
 	for name, read := range map[string]func() error{
 		"accounts": func() error { _, err := n.Service.Accounts(t.Context(), appID, []crier.UserID{"user0"}); return err },
