@@ -64,19 +64,19 @@ func (m *Machine) startCampaign(c *crier.Campaign, settled uint64) any {
 	state.seq = c.Seq
 	m.put(m.keys.app(kindSeq, c.App), encodeUint64(c.Seq))
 	m.putUntil(m.keys.seq(kindTotal, c.App, c.Seq), encodeUint64(audience.total), m.now().Add(keepTotals))
-	m.words[0] = wordsOf(matched, m.words[0])
 	funnel := &logv1.Funnel{Matched: audience.total, Kept: c.Kept()}
 	if c.Kept() && !matched.IsEmpty() && c.Expires().After(m.now()) {
 		audience.toNotify = m.keep(state, c, matched.Clone(), funnel)
 	} else if c.Kept() { // it came too late
 		funnel.Expired = audience.total
-		m.putMatched(c.App, c.Seq, partExpired, m.words[0])
+		m.putExpired(c.App, c.Seq, matched)
 	}
+	m.words[0] = wordsOf(matched, m.words[0])
 	m.remember(state, c, funnel)
 	return audience
 }
 
-// keep stores a message once, who has it coming, who is in m.words[0] too, and who of them may get a notification.
+// keep stores a message once, and who of those who matched may get a notification. Who has it coming are those who matched, which remember stores.
 func (m *Machine) keep(state *appState, c *crier.Campaign, matched *roaring.Bitmap, funnel *logv1.Funnel) (toNotify uint64) {
 	x := &mail{seq: c.Seq, expires: c.Expires().UnixMilli(), remaining: matched, todo: roaring.New()}
 	if funnel.Vendor = !c.Message.Offline.NoVendor && c.Message.Notifies(); funnel.GetVendor() {
@@ -85,11 +85,10 @@ func (m *Machine) keep(state *appState, c *crier.Campaign, matched *roaring.Bitm
 		funnel.NoDevice = funnel.GetMatched() - toNotify
 	}
 	state.mail = append(state.mail, x)
-	m.put(m.keys.seq(kindExpires, c.App, c.Seq), encodeUint64(uint64(x.expires)))
+	m.put(m.keys.seq(kindExpires, c.App, c.Seq), append(encodeUint64(uint64(x.expires)), remainAsMatched))
 	m.putUntil(m.keys.seq(kindMessage, c.App, c.Seq), marshal(wire.FromCampaign(c)), c.Expires())
-	m.putChunks(kindRemaining, c.App, c.Seq, m.words[0])
-	m.words[1] = wordsOf(x.todo, m.words[1])
-	m.putChunks(kindTodo, c.App, c.Seq, m.words[1])
+	m.words[0] = wordsOf(x.todo, m.words[0])
+	m.putChunks(kindTodo, c.App, c.Seq, m.words[0])
 	return toNotify
 }
 

@@ -67,10 +67,12 @@ func few(words []uint64) bool {
 // errDamaged is what a record is that says nothing about bits.
 var errDamaged = errors.New("bits are damaged")
 
-// decodeBits returns what encodeBits was given.
+// decodeBits returns what encodeBits was given, an empty bitmap for nothing.
 func decodeBits(v []byte) (*roaring.Bitmap, error) {
 	switch {
-	case len(v) > 0 && v[0] == bitsSparse:
+	case len(v) == 0:
+		return roaring.New(), nil
+	case v[0] == bitsSparse:
 		return readBitmap(v[1:])
 	case len(v)%8 == 1 && v[0] == bitsDense:
 		words := make([]uint64, len(v)/8)
@@ -139,17 +141,17 @@ func (m *Machine) putChunks(kind byte, app crier.AppID, seq uint64, words []uint
 	}
 }
 
-// writeChunk stores one chunk of a campaign's bitmap, and reports whether it is empty; an empty one is no record.
+// writeChunk stores one chunk of a campaign's bitmap, and reports whether it is empty. An empty one of kindTodo is no record; of kindRemaining, one of its own.
 func (m *Machine) writeChunk(kind byte, app crier.AppID, x *mail, chunk uint32) (empty bool) {
 	of, key := x.remaining, m.keys.chunk(kind, app, x.seq, chunk)
 	if kind == kindTodo {
 		of = x.todo
 	}
 	v := encodeChunk(of, chunk)
-	if v == nil {
+	if v == nil && kind == kindTodo {
 		m.delete(key)
-		return true
+	} else {
+		m.put(key, v)
 	}
-	m.put(key, v)
-	return false
+	return v == nil
 }

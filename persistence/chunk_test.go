@@ -86,7 +86,7 @@ func TestBitsRoundTrip(t *testing.T) {
 			}
 		}
 	}
-	for _, damaged := range [][]byte{nil, {7}, {bitsDense, 1, 2}, {bitsSparse}} {
+	for _, damaged := range [][]byte{{7}, {bitsDense, 1, 2}, {bitsSparse}} {
 		if _, err := decodeBits(damaged); err == nil {
 			t.Errorf("%v is taken", damaged)
 		}

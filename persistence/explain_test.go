@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/RoaringBitmap/roaring/v2"
-
 	"github.com/crier-im/crier"
 	logv1 "github.com/crier-im/crier/proto/crier/log/v1"
 )
@@ -149,31 +147,6 @@ func TestAttemptGroups(t *testing.T) {
 		slices.SortFunc(got, func(a, b crier.Attempt) int { return strings.Compare(string(a.Vendor), string(b.Vendor)) })
 		if !slices.Equal(got, all[i:i+2]) {
 			t.Errorf("got %+v, want %+v", got, all[i:i+2])
-		}
-	}
-}
-
-// Who matched was stored as roaring's bytes, without a mark, before.
-func TestWhoMatchedIsReadAsItWasStoredBefore(t *testing.T) {
-	t.Parallel()
-	_, r, _ := openReplica(t)
-	v, err := roaring.BitmapOf(1, 2, 3, 70_000).ToBytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	runs := roaring.New()
-	runs.AddRange(1, 4000)
-	runs.RunOptimize()
-	withRuns, err := runs.ToBytes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.m.mu.Lock()
-	defer r.m.mu.Unlock()
-	for seq, v := range [][]byte{v, withRuns} {
-		r.m.put(r.m.keys.matched(testApp, uint64(seq), partAll), v)
-		if !r.m.inMatched(testApp, uint64(seq), partAll, 3) || r.m.inMatched(testApp, uint64(seq), partAll, 5000) {
-			t.Errorf("bytes that begin with %x are read wrongly", v[0])
 		}
 	}
 }

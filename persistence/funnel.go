@@ -1,7 +1,6 @@
 package persistence
 
 import (
-	"errors"
 	"math"
 	"slices"
 	"time"
@@ -18,11 +17,6 @@ const (
 	// attemptsMost bounds the attempts of a campaign that a partition remembers; over it, only failures are
 	// remembered, up to twice as many.
 	attemptsMost = 20_000
-	// The parts of kindMatched: who matched, who had not acknowledged when the message's time was over, and from partOr on for
-	// which tag of TagsOr, or else value of AttrsOr.
-	partAll     = 0
-	partOr      = 2
-	partExpired = 255
 )
 
 // remember stores what explanations and the funnel of a campaign need. Who matched is in m.words[0], which it uses up.
@@ -33,40 +27,7 @@ func (m *Machine) remember(state *appState, c *crier.Campaign, funnel *logv1.Fun
 	}
 	until = until.Add(keepExplained)
 	m.putUntil(m.keys.seq(kindFunnel, c.App, c.Seq), marshal(funnel), until)
-	rest := m.words[0]
-	m.putMatched(c.App, c.Seq, partAll, rest)
-	for i, t := range orTerms(&c.Condition) { // each account under the first term that it has: all terms of all would be twice as much
-		m.words[1] = wordsOf(state.index.postings[t].bitmap(), m.words[1])
-		part := m.words[1][:min(len(m.words[1]), len(rest))]
-		for j := range part {
-			part[j] &= rest[j]
-			rest[j] &^= part[j]
-		}
-		m.putMatched(c.App, c.Seq, byte(partOr+i), part)
-	}
-}
-
-// orTerms are the terms of which an account needs only one: which it had can't be told from the condition. One
-// alone is no choice.
-func orTerms(c *crier.Condition) (terms []term) {
-	if len(c.TagsOr) > 1 {
-		for _, t := range c.TagsOr {
-			terms = append(terms, tagTerm(t))
-		}
-	}
-	if len(c.AttrsOr) > 1 {
-		for _, t := range c.AttrsOr {
-			terms = append(terms, attrTerm(t.Slot, t.Value))
-		}
-	}
-	return terms
-}
-
-// putMatched stores a part, as a whole: it is never changed.
-func (m *Machine) putMatched(app crier.AppID, seq uint64, part byte, words []uint64) {
-	if v := encodeBits(words); v != nil {
-		m.put(m.keys.matched(app, seq, part), v)
-	}
+	m.putWho(state, c)
 }
 
 // count changes the funnel of a campaign, if it is still remembered.
@@ -197,8 +158,12 @@ func (r *Replica) Explain(c *crier.Campaign, user crier.UserID, names *crier.Att
 	if err != nil {
 		return nil, internal(err)
 	}
-	e.Exists, e.Known = a != nil, v != nil
-	if a == nil || v == nil {
+	who, err := r.m.readWho(c.App, c.Seq)
+	if err != nil {
+		return nil, internal(err)
+	}
+	e.Exists, e.Known = a != nil, v != nil && who != nil
+	if !e.Exists || !e.Known {
 		return e, nil
 	}
 	p := new(logv1.Funnel)
@@ -206,13 +171,12 @@ func (r *Replica) Explain(c *crier.Campaign, user crier.UserID, names *crier.Att
 		return nil, internal(err)
 	}
 	e.SendingsMissing = p.GetSendingsMissed() > 0
-	return e, r.m.explain(e, c, a, names)
+	return e, r.m.explain(e, c, a, who, names)
 }
 
 // explain fills in what is known of an account. The caller holds mu.
-func (m *Machine) explain(e *crier.Explanation, c *crier.Campaign, a *crier.Account, names *crier.AttrNames) error {
-	in := func(part byte) bool { return m.inMatched(c.App, c.Seq, part, a.Ordinal) }
-	e.Matched, e.Changed = in(partAll), a.Changed.After(c.Accepted)
+func (m *Machine) explain(e *crier.Explanation, c *crier.Campaign, a *crier.Account, who *matched, names *crier.AttrNames) error {
+	e.Matched, e.Changed = who.accounts.Contains(a.Ordinal), a.Changed.After(c.Accepted)
 	var err error
 	if e.Connected, err = m.placesOf(c.App, c.Seq, a.Ordinal); err != nil {
 		return err
@@ -224,7 +188,11 @@ func (m *Machine) explain(e *crier.Explanation, c *crier.Campaign, a *crier.Acco
 	case a.Created.After(c.Accepted):
 		e.Because = []string{"the account was made after the push"}
 	case e.Matched:
-		e.Because = m.recall(c, in, names)
+		first, err := who.term(a.Ordinal)
+		if err != nil {
+			return internal(err)
+		}
+		e.Because = recall(&c.Condition, first, names)
 	}
 	if _, x := m.app(c.App).find(c.Seq); x != nil && x.remaining.Contains(a.Ordinal) {
 		e.Delivery = crier.DeliveryWaiting
@@ -232,7 +200,10 @@ func (m *Machine) explain(e *crier.Explanation, c *crier.Campaign, a *crier.Acco
 			e.Vendor = crier.NotifyToDo
 		}
 	} else if e.Matched && c.Kept() {
-		if e.Delivery = crier.DeliveryAcknowledged; in(partExpired) {
+		e.Delivery = crier.DeliveryAcknowledged
+		if expired, err := m.hasExpired(c.App, c.Seq, a.Ordinal); err != nil {
+			return internal(err)
+		} else if expired {
 			e.Delivery = crier.DeliveryExpired
 		}
 	}
@@ -248,42 +219,19 @@ func (m *Machine) explain(e *crier.Explanation, c *crier.Campaign, a *crier.Acco
 
 // recall returns the parts of the condition that an account had which has changed since: all that it needed, and of
 // those of which it needed one, the first that it had.
-func (m *Machine) recall(c *crier.Campaign, in func(part byte) bool, names *crier.AttrNames) []string {
-	had := crier.Account{Tags: slices.Clone(c.Condition.TagsAnd)}
-	for _, t := range c.Condition.AttrsAnd {
+func recall(c *crier.Condition, first int, names *crier.AttrNames) []string {
+	had := crier.Account{Tags: slices.Clone(c.TagsAnd)}
+	for _, t := range c.AttrsAnd {
 		had.Attrs[t.Slot] = t.Value
 	}
-	part := byte(partOr)
-	for _, t := range c.Condition.TagsOr {
-		if len(c.Condition.TagsOr) == 1 || in(part) {
-			had.Tags = append(had.Tags, t)
-		}
-		part++
+	if len(c.TagsOr) > 0 {
+		had.Tags = append(had.Tags, c.TagsOr[first])
 	}
-	if len(c.Condition.TagsOr) == 1 {
-		part--
-	}
-	for _, t := range c.Condition.AttrsOr {
-		if len(c.Condition.AttrsOr) == 1 || in(part) {
-			had.Attrs[t.Slot] = t.Value
-		}
-		part++
+	if len(c.AttrsOr) > 0 {
+		had.Attrs[c.AttrsOr[first].Slot] = c.AttrsOr[first].Value
 	}
 	slices.Sort(had.Tags)
-	return c.Condition.Explain(&had, names)
-}
-
-// inMatched reports whether a part of kindMatched has the ordinal.
-func (m *Machine) inMatched(app crier.AppID, seq uint64, part byte, ordinal uint32) bool {
-	v, err := m.get(m.keys.matched(app, seq, part))
-	if err != nil || v == nil {
-		return false
-	}
-	b, err := decodeBits(v)
-	if errors.Is(err, errDamaged) {
-		b, err = readBitmap(v) // as it was stored before bits had a mark; roaring's first byte is 0x3a or 0x3b
-	}
-	return err == nil && b.Contains(ordinal)
+	return c.Explain(&had, names)
 }
 
 // attemptsOf returns what was tried for an account, in the order of time.

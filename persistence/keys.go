@@ -19,10 +19,10 @@ const (
 	kindTotal     = 't' // app, seq: how many accounts it matched here
 	kindMessage   = 'c' // app, seq: typesv1.Campaign, while somebody has it coming
 	kindExpires   = 'q' // app, seq: when kindMessage ends
-	kindRemaining = 'b' // app, seq, chunk: who has it coming, a chunk of ordinals
+	kindRemaining = 'b' // app, seq, chunk: who has it coming, a chunk of ordinals that is not as it matched
 	kindTodo      = 'w' // app, seq, chunk: who may still get a notification, a chunk of ordinals
 	kindFunnel    = 'f' // app, seq: logv1.Funnel
-	kindMatched   = 'e' // app, seq, part: who matched, for explanations
+	kindMatched   = 'e' // app, seq, part: who matched
 	kindPlaces    = 'l' // app, seq: logv1.Places
 	kindAttempts  = 'g' // app, seq, number: logv1.Attempts
 	kindSendings  = 'z' // app, seq, number: logv1.Sendings

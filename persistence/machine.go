@@ -31,7 +31,7 @@ type Machine struct {
 	// changed is how many bytes of accounts the command that is being applied has changed, as commandRecords bounds them.
 	changed int
 	buffer  []byte      // for the record of an account
-	words   [2][]uint64 // for bitmaps of a campaign
+	words   [3][]uint64 // for bitmaps of a campaign
 }
 
 // appState is what a partition holds of one app in memory, guarded by base.mu.
@@ -136,15 +136,34 @@ func (m *Machine) loadAccount(k, v []byte) error {
 	return m.app(keyApp(k)).index.load(v)
 }
 
+// remainAsMatched marks a record of kindExpires: who has the campaign coming are those who matched, but for the chunks of kindRemaining. Without
+// it, as it was once, the chunks are all; and who reads the record as it was ends, rather than take those without a chunk for done.
+const remainAsMatched = 1
+
 func (m *Machine) loadMail(k, v []byte) error {
+	app, seq := keyApp(k), keySeq(k)
+	x := &mail{seq: seq, remaining: roaring.New(), todo: roaring.New()}
+	if len(v) == 9 && v[8] == remainAsMatched {
+		v = v[:8]
+		who, err := m.readWho(app, seq)
+		if err != nil {
+			return err
+		}
+		if who == nil {
+			return fmt.Errorf("who matched campaign %d of app %d is not there", seq, app)
+		}
+		x.remaining = who.accounts
+	}
 	until, err := decodeUint64(v)
-	a := m.app(keyApp(k))
-	a.mail = append(a.mail, &mail{seq: keySeq(k), expires: int64(until), remaining: roaring.New(), todo: roaring.New()})
+	x.expires = int64(until)
+	a := m.app(app)
+	a.mail = append(a.mail, x)
 	return err
 }
 
 func (m *Machine) loadRemaining(k, v []byte) error {
-	part, err := decodeChunk(v, binary.BigEndian.Uint32(k[offEnd:]))
+	chunk := binary.BigEndian.Uint32(k[offEnd:])
+	part, err := decodeChunk(v, chunk)
 	if err != nil {
 		return err
 	}
@@ -152,6 +171,8 @@ func (m *Machine) loadRemaining(k, v []byte) error {
 		if k[offApp-1] == kindTodo {
 			mail.todo.Or(part)
 		} else {
+			first := uint64(chunk) * chunkOrdinals
+			mail.remaining.RemoveRange(first, first+chunkOrdinals)
 			mail.remaining.Or(part)
 		}
 	}
@@ -442,8 +463,7 @@ func (m *Machine) forgetMail(app crier.AppID, state *appState, seq uint64) {
 		m.count(app, seq, func(f *logv1.Funnel) {
 			f.Expired += waiting
 			f.VendorExpired += todo
-			m.words[0] = wordsOf(x.remaining, m.words[0])
-			m.putMatched(app, seq, partExpired, m.words[0])
+			m.putExpired(app, seq, x.remaining)
 		})
 	}
 	for _, kind := range []byte{kindRemaining, kindTodo} {

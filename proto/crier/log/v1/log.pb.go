@@ -1669,6 +1669,62 @@ func (x *Sendings) GetGroups() []*SendingGroup {
 	return nil
 }
 
+// Matched is who matched a campaign in this partition, and under which of the terms of which one is enough.
+type Matched struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose ordinal matched, as bits.
+	Accounts []byte `protobuf:"bytes,1,opt,name=accounts,proto3" json:"accounts,omitempty"`
+	// For each term but the last, in the order of the condition: which of the accounts that no term before has had it. The bits count these accounts, not
+	// ordinals. Who is left in the end had the last term.
+	Terms         [][]byte `protobuf:"bytes,2,rep,name=terms,proto3" json:"terms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Matched) Reset() {
+	*x = Matched{}
+	mi := &file_crier_log_v1_log_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Matched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Matched) ProtoMessage() {}
+
+func (x *Matched) ProtoReflect() protoreflect.Message {
+	mi := &file_crier_log_v1_log_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Matched.ProtoReflect.Descriptor instead.
+func (*Matched) Descriptor() ([]byte, []int) {
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Matched) GetAccounts() []byte {
+	if x != nil {
+		return x.Accounts
+	}
+	return nil
+}
+
+func (x *Matched) GetTerms() [][]byte {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
 // Funnel is what became of the accounts that a campaign matched in this partition. Who waits is counted from the bitmaps.
 type Funnel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1716,7 +1772,7 @@ type Funnel struct {
 
 func (x *Funnel) Reset() {
 	*x = Funnel{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[19]
+	mi := &file_crier_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1784,7 @@ func (x *Funnel) String() string {
 func (*Funnel) ProtoMessage() {}
 
 func (x *Funnel) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[19]
+	mi := &file_crier_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1797,7 @@ func (x *Funnel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Funnel.ProtoReflect.Descriptor instead.
 func (*Funnel) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Funnel) GetMatched() uint64 {
@@ -1898,7 +1954,7 @@ type CreateCampaign struct {
 
 func (x *CreateCampaign) Reset() {
 	*x = CreateCampaign{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[20]
+	mi := &file_crier_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +1966,7 @@ func (x *CreateCampaign) String() string {
 func (*CreateCampaign) ProtoMessage() {}
 
 func (x *CreateCampaign) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[20]
+	mi := &file_crier_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +1979,7 @@ func (x *CreateCampaign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCampaign.ProtoReflect.Descriptor instead.
 func (*CreateCampaign) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CreateCampaign) GetPush() *v1.Campaign {
@@ -1981,7 +2037,7 @@ type RecordProgress struct {
 
 func (x *RecordProgress) Reset() {
 	*x = RecordProgress{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[21]
+	mi := &file_crier_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2049,7 @@ func (x *RecordProgress) String() string {
 func (*RecordProgress) ProtoMessage() {}
 
 func (x *RecordProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[21]
+	mi := &file_crier_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2062,7 @@ func (x *RecordProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordProgress.ProtoReflect.Descriptor instead.
 func (*RecordProgress) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecordProgress) GetApp() uint32 {
@@ -2032,7 +2088,7 @@ type Sweep struct {
 
 func (x *Sweep) Reset() {
 	*x = Sweep{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[22]
+	mi := &file_crier_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2100,7 @@ func (x *Sweep) String() string {
 func (*Sweep) ProtoMessage() {}
 
 func (x *Sweep) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[22]
+	mi := &file_crier_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2113,7 @@ func (x *Sweep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sweep.ProtoReflect.Descriptor instead.
 func (*Sweep) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 // PutApp creates or replaces an app.
@@ -2073,7 +2129,7 @@ type PutApp struct {
 
 func (x *PutApp) Reset() {
 	*x = PutApp{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[23]
+	mi := &file_crier_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2141,7 @@ func (x *PutApp) String() string {
 func (*PutApp) ProtoMessage() {}
 
 func (x *PutApp) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[23]
+	mi := &file_crier_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2154,7 @@ func (x *PutApp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutApp.ProtoReflect.Descriptor instead.
 func (*PutApp) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PutApp) GetApp() []byte {
@@ -2128,7 +2184,7 @@ type PutNode struct {
 
 func (x *PutNode) Reset() {
 	*x = PutNode{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[24]
+	mi := &file_crier_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2196,7 @@ func (x *PutNode) String() string {
 func (*PutNode) ProtoMessage() {}
 
 func (x *PutNode) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[24]
+	mi := &file_crier_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2209,7 @@ func (x *PutNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutNode.ProtoReflect.Descriptor instead.
 func (*PutNode) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PutNode) GetId() string {
@@ -2185,7 +2241,7 @@ type Restore struct {
 
 func (x *Restore) Reset() {
 	*x = Restore{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[25]
+	mi := &file_crier_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2253,7 @@ func (x *Restore) String() string {
 func (*Restore) ProtoMessage() {}
 
 func (x *Restore) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[25]
+	mi := &file_crier_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2266,7 @@ func (x *Restore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restore.ProtoReflect.Descriptor instead.
 func (*Restore) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Restore) GetId() uint64 {
@@ -2247,7 +2303,7 @@ type SetAttrNames struct {
 
 func (x *SetAttrNames) Reset() {
 	*x = SetAttrNames{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[26]
+	mi := &file_crier_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2259,7 +2315,7 @@ func (x *SetAttrNames) String() string {
 func (*SetAttrNames) ProtoMessage() {}
 
 func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[26]
+	mi := &file_crier_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2272,7 +2328,7 @@ func (x *SetAttrNames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttrNames.ProtoReflect.Descriptor instead.
 func (*SetAttrNames) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SetAttrNames) GetApp() uint32 {
@@ -2304,7 +2360,7 @@ type Origin struct {
 
 func (x *Origin) Reset() {
 	*x = Origin{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[27]
+	mi := &file_crier_log_v1_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2372,7 @@ func (x *Origin) String() string {
 func (*Origin) ProtoMessage() {}
 
 func (x *Origin) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[27]
+	mi := &file_crier_log_v1_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2385,7 @@ func (x *Origin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Origin.ProtoReflect.Descriptor instead.
 func (*Origin) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{27}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Origin) GetUsed() uint64 {
@@ -2372,7 +2428,7 @@ type Meta struct {
 
 func (x *Meta) Reset() {
 	*x = Meta{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[28]
+	mi := &file_crier_log_v1_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2440,7 @@ func (x *Meta) String() string {
 func (*Meta) ProtoMessage() {}
 
 func (x *Meta) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[28]
+	mi := &file_crier_log_v1_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2453,7 @@ func (x *Meta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meta.ProtoReflect.Descriptor instead.
 func (*Meta) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{28}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Meta) GetIndex() uint64 {
@@ -2452,7 +2508,7 @@ type Home struct {
 
 func (x *Home) Reset() {
 	*x = Home{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[29]
+	mi := &file_crier_log_v1_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2520,7 @@ func (x *Home) String() string {
 func (*Home) ProtoMessage() {}
 
 func (x *Home) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[29]
+	mi := &file_crier_log_v1_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2533,7 @@ func (x *Home) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Home.ProtoReflect.Descriptor instead.
 func (*Home) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{29}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Home) GetSeq() uint64 {
@@ -2523,7 +2579,7 @@ type Random struct {
 
 func (x *Random) Reset() {
 	*x = Random{}
-	mi := &file_crier_log_v1_log_proto_msgTypes[30]
+	mi := &file_crier_log_v1_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +2591,7 @@ func (x *Random) String() string {
 func (*Random) ProtoMessage() {}
 
 func (x *Random) ProtoReflect() protoreflect.Message {
-	mi := &file_crier_log_v1_log_proto_msgTypes[30]
+	mi := &file_crier_log_v1_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +2604,7 @@ func (x *Random) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Random.ProtoReflect.Descriptor instead.
 func (*Random) Descriptor() ([]byte, []int) {
-	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{30}
+	return file_crier_log_v1_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Random) GetSeq() uint64 {
@@ -2681,7 +2737,10 @@ const file_crier_log_v1_log_proto_rawDesc = "" +
 	"\bafter_ms\x18\b \x03(\rR\aafterMs\x12\x1a\n" +
 	"\bsessions\x18\t \x03(\tR\bsessions\">\n" +
 	"\bSendings\x122\n" +
-	"\x06groups\x18\x01 \x03(\v2\x1a.crier.log.v1.SendingGroupR\x06groups\"\x93\x05\n" +
+	"\x06groups\x18\x01 \x03(\v2\x1a.crier.log.v1.SendingGroupR\x06groups\";\n" +
+	"\aMatched\x12\x1a\n" +
+	"\baccounts\x18\x01 \x01(\fR\baccounts\x12\x14\n" +
+	"\x05terms\x18\x02 \x03(\fR\x05terms\"\x93\x05\n" +
 	"\x06Funnel\x12\x18\n" +
 	"\amatched\x18\x01 \x01(\x04R\amatched\x12\x16\n" +
 	"\x06online\x18\x02 \x01(\x04R\x06online\x12\x12\n" +
@@ -2776,7 +2835,7 @@ func file_crier_log_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_crier_log_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_crier_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_crier_log_v1_log_proto_goTypes = []any{
 	(RestoreStep)(0),         // 0: crier.log.v1.RestoreStep
 	(*Command)(nil),          // 1: crier.log.v1.Command
@@ -2798,48 +2857,49 @@ var file_crier_log_v1_log_proto_goTypes = []any{
 	(*CampaignSendings)(nil), // 17: crier.log.v1.CampaignSendings
 	(*SendingGroup)(nil),     // 18: crier.log.v1.SendingGroup
 	(*Sendings)(nil),         // 19: crier.log.v1.Sendings
-	(*Funnel)(nil),           // 20: crier.log.v1.Funnel
-	(*CreateCampaign)(nil),   // 21: crier.log.v1.CreateCampaign
-	(*RecordProgress)(nil),   // 22: crier.log.v1.RecordProgress
-	(*Sweep)(nil),            // 23: crier.log.v1.Sweep
-	(*PutApp)(nil),           // 24: crier.log.v1.PutApp
-	(*PutNode)(nil),          // 25: crier.log.v1.PutNode
-	(*Restore)(nil),          // 26: crier.log.v1.Restore
-	(*SetAttrNames)(nil),     // 27: crier.log.v1.SetAttrNames
-	(*Origin)(nil),           // 28: crier.log.v1.Origin
-	(*Meta)(nil),             // 29: crier.log.v1.Meta
-	(*Home)(nil),             // 30: crier.log.v1.Home
-	(*Random)(nil),           // 31: crier.log.v1.Random
-	nil,                      // 32: crier.log.v1.Funnel.FailedEntry
-	nil,                      // 33: crier.log.v1.SetAttrNames.NamesEntry
-	(*v1.CommandID)(nil),     // 34: crier.types.v1.CommandID
-	(*v1.Change)(nil),        // 35: crier.types.v1.Change
-	(*v1.Campaign)(nil),      // 36: crier.types.v1.Campaign
-	(*v1.Report)(nil),        // 37: crier.types.v1.Report
+	(*Matched)(nil),          // 20: crier.log.v1.Matched
+	(*Funnel)(nil),           // 21: crier.log.v1.Funnel
+	(*CreateCampaign)(nil),   // 22: crier.log.v1.CreateCampaign
+	(*RecordProgress)(nil),   // 23: crier.log.v1.RecordProgress
+	(*Sweep)(nil),            // 24: crier.log.v1.Sweep
+	(*PutApp)(nil),           // 25: crier.log.v1.PutApp
+	(*PutNode)(nil),          // 26: crier.log.v1.PutNode
+	(*Restore)(nil),          // 27: crier.log.v1.Restore
+	(*SetAttrNames)(nil),     // 28: crier.log.v1.SetAttrNames
+	(*Origin)(nil),           // 29: crier.log.v1.Origin
+	(*Meta)(nil),             // 30: crier.log.v1.Meta
+	(*Home)(nil),             // 31: crier.log.v1.Home
+	(*Random)(nil),           // 32: crier.log.v1.Random
+	nil,                      // 33: crier.log.v1.Funnel.FailedEntry
+	nil,                      // 34: crier.log.v1.SetAttrNames.NamesEntry
+	(*v1.CommandID)(nil),     // 35: crier.types.v1.CommandID
+	(*v1.Change)(nil),        // 36: crier.types.v1.Change
+	(*v1.Campaign)(nil),      // 37: crier.types.v1.Campaign
+	(*v1.Report)(nil),        // 38: crier.types.v1.Report
 }
 var file_crier_log_v1_log_proto_depIdxs = []int32{
 	2,  // 0: crier.log.v1.Command.change_batch:type_name -> crier.log.v1.ChangeBatch
 	4,  // 1: crier.log.v1.Command.start_campaign:type_name -> crier.log.v1.StartCampaign
 	5,  // 2: crier.log.v1.Command.acknowledge:type_name -> crier.log.v1.Acknowledge
-	21, // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
-	22, // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
-	23, // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
-	24, // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
-	27, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
+	22, // 3: crier.log.v1.Command.create_campaign:type_name -> crier.log.v1.CreateCampaign
+	23, // 4: crier.log.v1.Command.record_progress:type_name -> crier.log.v1.RecordProgress
+	24, // 5: crier.log.v1.Command.sweep:type_name -> crier.log.v1.Sweep
+	25, // 6: crier.log.v1.Command.put_app:type_name -> crier.log.v1.PutApp
+	28, // 7: crier.log.v1.Command.set_attr_names:type_name -> crier.log.v1.SetAttrNames
 	6,  // 8: crier.log.v1.Command.claim_device:type_name -> crier.log.v1.ClaimDevice
 	7,  // 9: crier.log.v1.Command.vendor_progress:type_name -> crier.log.v1.VendorProgress
 	12, // 10: crier.log.v1.Command.record_online:type_name -> crier.log.v1.RecordOnline
-	25, // 11: crier.log.v1.Command.put_node:type_name -> crier.log.v1.PutNode
+	26, // 11: crier.log.v1.Command.put_node:type_name -> crier.log.v1.PutNode
 	16, // 12: crier.log.v1.Command.record_sendings:type_name -> crier.log.v1.RecordSendings
-	26, // 13: crier.log.v1.Command.restore:type_name -> crier.log.v1.Restore
-	34, // 14: crier.log.v1.Command.id:type_name -> crier.types.v1.CommandID
+	27, // 13: crier.log.v1.Command.restore:type_name -> crier.log.v1.Restore
+	35, // 14: crier.log.v1.Command.id:type_name -> crier.types.v1.CommandID
 	3,  // 15: crier.log.v1.ChangeBatch.calls:type_name -> crier.log.v1.ChangeAccounts
-	35, // 16: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
-	34, // 17: crier.log.v1.ChangeAccounts.id:type_name -> crier.types.v1.CommandID
-	36, // 18: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
+	36, // 16: crier.log.v1.ChangeAccounts.changes:type_name -> crier.types.v1.Change
+	35, // 17: crier.log.v1.ChangeAccounts.id:type_name -> crier.types.v1.CommandID
+	37, // 18: crier.log.v1.StartCampaign.campaign:type_name -> crier.types.v1.Campaign
 	9,  // 19: crier.log.v1.VendorProgress.done:type_name -> crier.log.v1.VendorResult
 	10, // 20: crier.log.v1.VendorProgress.attempts:type_name -> crier.log.v1.Attempt
-	35, // 21: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
+	36, // 21: crier.log.v1.VendorProgress.gone:type_name -> crier.types.v1.Change
 	8,  // 22: crier.log.v1.VendorProgress.groups:type_name -> crier.log.v1.AttemptGroup
 	10, // 23: crier.log.v1.Attempts.attempts:type_name -> crier.log.v1.Attempt
 	8,  // 24: crier.log.v1.Attempts.groups:type_name -> crier.log.v1.AttemptGroup
@@ -2848,11 +2908,11 @@ var file_crier_log_v1_log_proto_depIdxs = []int32{
 	17, // 27: crier.log.v1.RecordSendings.campaigns:type_name -> crier.log.v1.CampaignSendings
 	18, // 28: crier.log.v1.CampaignSendings.groups:type_name -> crier.log.v1.SendingGroup
 	18, // 29: crier.log.v1.Sendings.groups:type_name -> crier.log.v1.SendingGroup
-	32, // 30: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
-	36, // 31: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
-	37, // 32: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
+	33, // 30: crier.log.v1.Funnel.failed:type_name -> crier.log.v1.Funnel.FailedEntry
+	37, // 31: crier.log.v1.CreateCampaign.push:type_name -> crier.types.v1.Campaign
+	38, // 32: crier.log.v1.RecordProgress.report:type_name -> crier.types.v1.Report
 	0,  // 33: crier.log.v1.Restore.step:type_name -> crier.log.v1.RestoreStep
-	33, // 34: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
+	34, // 34: crier.log.v1.SetAttrNames.names:type_name -> crier.log.v1.SetAttrNames.NamesEntry
 	35, // [35:35] is the sub-list for method output_type
 	35, // [35:35] is the sub-list for method input_type
 	35, // [35:35] is the sub-list for extension type_name
@@ -2887,7 +2947,7 @@ func file_crier_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_crier_log_v1_log_proto_rawDesc), len(file_crier_log_v1_log_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
