@@ -1,6 +1,9 @@
 package crier
 
-import "time"
+import (
+	"iter"
+	"time"
+)
 
 // Funnel is what became of the accounts that a push matched. Of a kept push,
 // Acknowledged + Later + Expired + Deleted + Waiting = Matched.
@@ -103,8 +106,9 @@ type SendingRecord struct {
 type CampaignSendings struct {
 	App     AppID
 	Seq     uint64
-	Records []SendingRecord
-	Missed  uint64 // more that are not recorded, since they were too many
+	Records iter.Seq[SendingRecord] // can be gone through again; nil: none
+	Count   int                     // of Records
+	Missed  uint64                  // more that are not recorded, since they were too many
 }
 
 // What Explanation.Delivery and Vendor say.

@@ -52,20 +52,20 @@ type mortal interface {
 type crossing struct {
 	actor   actor.Actor
 	metrics *Metrics
-	ctx     *crossingContext // the same for the actor's whole life
+	ctx     crossingContext // the same for the actor's whole life
 }
 
 // Receive takes one message.
 func (c *crossing) Receive(ctx actor.Context) {
-	if c.ctx == nil {
-		c.ctx = &crossingContext{ctx, ctx.ActorSystem()}
+	if c.ctx.Context == nil {
+		c.ctx = crossingContext{ctx, ctx.ActorSystem()}
 	}
 	defer c.recover(ctx)
 	if p, ok := ctx.Message().(*actorv1.Packet); ok {
 		c.onPacket(ctx, p)
 		return
 	}
-	c.actor.Receive(c.ctx)
+	c.actor.Receive(&c.ctx)
 }
 
 // recover tells of a panic, also whoever waits for an answer. What the actor knows may be half done by now.
@@ -84,7 +84,7 @@ func (c *crossing) recover(ctx actor.Context) {
 	if !ok {
 		panic(reason) // protoactor starts it anew, and ends its children
 	}
-	m.onPanic(c.ctx)
+	m.onPanic(&c.ctx)
 }
 
 // onPacket receives what is in a packet, in its place.

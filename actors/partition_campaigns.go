@@ -64,8 +64,9 @@ func (p *partition) onCampaignStarted(ctx actor.Context, s *campaignStart, audie
 	}
 	p.Metrics.matched.Add(float64(audience.Total()))
 	var message *deliver
-	var online []*sessionsChanged
-	for ordinal, at := range p.online[s.campaign.App] {
+	all := p.online[s.campaign.App]
+	online := make([]*sessionsChanged, 0, min(uint64(len(all)), audience.Total()))
+	for ordinal, at := range all {
 		if !audience.Contains(ordinal) {
 			continue
 		}
@@ -97,14 +98,18 @@ func (p *partition) recordOnline(c *crier.Campaign, online []*sessionsChanged) {
 
 // placesOf groups accounts by where they are connected: a bitmap for each place is smaller than a place for each account.
 func placesOf(online []*sessionsChanged) (places []crier.OnlinePlace) {
-	index := make(map[crier.Place]int)
+	index, last := make(map[crier.Place]int), 0
 	for _, at := range online {
 		for _, s := range at.sessions {
 			place := placeOf(s)
-			i, ok := index[place]
-			if !ok {
-				i = len(places)
-				index[place], places = i, append(places, crier.OnlinePlace{Place: place})
+			i := last // most are where the one before was
+			if len(places) == 0 || places[i].Place != place {
+				var ok bool
+				if i, ok = index[place]; !ok {
+					i = len(places)
+					index[place], places = i, append(places, crier.OnlinePlace{Place: place})
+				}
+				last = i
 			}
 			places[i].Ordinals = append(places[i].Ordinals, at.ordinal)
 		}

@@ -105,15 +105,21 @@ func (r *recorder) back(taken map[campaignKey]*sendings) {
 // toRecord returns what is to be recorded.
 func toRecord(taken map[campaignKey]*sendings) (campaigns []crier.CampaignSendings) {
 	for key, s := range taken {
-		c := crier.CampaignSendings{App: key.app, Seq: key.seq, Missed: s.missed, Records: make([]crier.SendingRecord, len(s.records))}
-		for i, r := range s.records {
-			place := crier.Place{Node: r.login.Node, Platform: r.login.Platform, State: stateOf(r.background)}
-			c.Records[i] = crier.SendingRecord{
-				Ordinal: r.ordinal, Time: time.UnixMilli(r.at).UTC(), Session: r.login.Session.Short(), Place: place,
-				Mailbox: r.mailbox, Acknowledged: r.acknowledged,
-			}
-		}
-		campaigns = append(campaigns, c)
+		campaigns = append(campaigns, crier.CampaignSendings{App: key.app, Seq: key.seq, Missed: s.missed, Records: s.all, Count: len(s.records)})
 	}
 	return campaigns
+}
+
+// all yields the records as they are written.
+func (s *sendings) all(yield func(crier.SendingRecord) bool) {
+	for _, r := range s.records {
+		place := crier.Place{Node: r.login.Node, Platform: r.login.Platform, State: stateOf(r.background)}
+		record := crier.SendingRecord{
+			Ordinal: r.ordinal, Time: time.UnixMilli(r.at).UTC(), Session: r.login.Session.Short(), Place: place,
+			Mailbox: r.mailbox, Acknowledged: r.acknowledged,
+		}
+		if !yield(record) {
+			return
+		}
+	}
 }

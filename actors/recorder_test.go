@@ -21,7 +21,7 @@ func TestRecorderIsBounded(t *testing.T) {
 	}
 	total := func(taken map[campaignKey]*sendings) (records int, missed uint64) {
 		for _, s := range toRecord(taken) {
-			records, missed = records+len(s.Records), missed+s.Missed
+			records, missed = records+s.Count, missed+s.Missed
 		}
 		return records, missed
 	}

@@ -430,7 +430,8 @@ func (u *user) record(seq uint64, s *userSession, mailbox, acknowledged bool) {
 
 // onDeliver is a campaign that has just matched the account.
 func (u *user) onDeliver(ctx actor.Context, d *crier.Delivery) {
-	for _, s := range slices.Clone(u.sessions) {
+	var slow []*userSession
+	for _, s := range u.sessions {
 		switch {
 		case d.Seq <= s.cursor: // was in what the mailbox gave
 		case s.caughtUp && (!d.Kept || len(s.unacked) < u.inFlight()):
@@ -438,11 +439,14 @@ func (u *user) onDeliver(ctx actor.Context, d *crier.Delivery) {
 		case d.Kept:
 			s.caughtUp = false // it is in the mailbox; an acknowledgement will make room
 		case len(s.waiting) >= onlineMost:
-			u.drop(ctx, s, crier.CloseSlow)
+			slow = append(slow, s)
 		default:
 			i, _ := slices.BinarySearchFunc(s.waiting, d.Seq, func(w *crier.Delivery, seq uint64) int { return cmp.Compare(w.Seq, seq) })
 			s.waiting = slices.Insert(s.waiting, i, d)
 		}
+	}
+	for _, s := range slow {
+		u.drop(ctx, s, crier.CloseSlow)
 	}
 }
 

@@ -78,6 +78,14 @@ func TestTermThatMatched(t *testing.T) {
 		}
 		mustChange(t, r, changes...)
 	}
+	var users []crier.UserID
+	for i := range accounts {
+		users = append(users, crier.UserID(fmt.Sprintf("u%05d", i)))
+	}
+	accountsOf, err := r.Accounts(testApp, users)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for seq := range uint64(30) {
 		random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 		c := crier.Condition{TagsOr: slices.Clone(names[:1+random.IntN(len(names))])}
@@ -85,15 +93,14 @@ func TestTermThatMatched(t *testing.T) {
 			c.TagsAnd = []string{"but few"}
 		}
 		mustStart(t, r, campaign(seq+1, time.Hour, c, l.now))
+		r.m.mu.Lock()
 		who, err := r.m.readWho(testApp, seq+1)
+		r.m.mu.Unlock()
 		if err != nil || who == nil {
 			t.Fatalf("%+v, %v", who, err)
 		}
 		for i, tags := range has {
-			a, err := r.m.account(testApp, crier.UserID(fmt.Sprintf("u%05d", i)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			a := accountsOf[i]
 			want := slices.IndexFunc(c.TagsOr, func(tag string) bool { return slices.Contains(tags, tag) })
 			if len(c.TagsAnd) > 0 && !slices.Contains(tags, "but few") {
 				want = -1

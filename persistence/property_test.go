@@ -212,9 +212,9 @@ func randomLog(random *rand.Rand, n int) (entries []*raft.Log) {
 			}
 			add(&logv1.Command{Body: &logv1.Command_RecordOnline{RecordOnline: c}})
 			add(&logv1.Command{Body: &logv1.Command_RecordSendings{RecordSendings: &logv1.RecordSendings{Campaigns: []*logv1.CampaignSendings{
-				{App: uint32(testApp), Seq: seq, Missed: uint64(random.IntN(2)), Groups: groupSendings([]crier.SendingRecord{
+				{App: uint32(testApp), Seq: seq, Missed: uint64(random.IntN(2)), Groups: groupSendings(slices.Values([]crier.SendingRecord{
 					{Ordinal: ordinal(), Time: now, Session: "ABCDEF"}, {Ordinal: ordinal(), Time: now, Session: "ABCDEF", Acknowledged: true},
-				})},
+				}), 2)},
 				{App: uint32(testApp), Seq: seq + 1, Missed: 1},
 			}}}})
 		case 0, 1, 2, 3:

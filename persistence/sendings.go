@@ -2,6 +2,8 @@ package persistence
 
 import (
 	"context"
+	"iter"
+	"math"
 	"slices"
 	"time"
 
@@ -75,21 +77,30 @@ func toSendings(records []crier.SendingRecord) (sendings []crier.Sending) {
 }
 
 // groupSendings brings records into groups, in their order.
-func groupSendings(records []crier.SendingRecord) (groups []*logv1.SendingGroup) {
+func groupSendings(records iter.Seq[crier.SendingRecord], count int) (groups []*logv1.SendingGroup) {
 	type kind struct {
 		place                 crier.Place
 		mailbox, acknowledged bool
 	}
+	first := int64(math.MaxInt64)
+	for r := range records {
+		first = min(first, r.Time.UnixMilli())
+	}
 	of := make(map[kind]*logv1.SendingGroup)
-	first := slices.MinFunc(records, func(a, b crier.SendingRecord) int { return a.Time.Compare(b.Time) }).Time.UnixMilli()
-	for _, r := range records {
-		k := kind{r.Place, r.Mailbox, r.Acknowledged}
-		g := of[k]
+	var last kind // most are as the one before
+	var g *logv1.SendingGroup
+	for r := range records {
+		if k := (kind{r.Place, r.Mailbox, r.Acknowledged}); g == nil || k != last {
+			g, last = of[k], k
+		}
 		if g == nil {
 			g = &logv1.SendingGroup{
 				Node: r.Node, Platform: string(r.Platform), State: string(r.State), Mailbox: r.Mailbox, Acknowledged: r.Acknowledged, TimeMs: first,
 			}
-			of[k], groups = g, append(groups, g)
+			if len(groups) == 0 { // most are in it
+				g.Ordinals, g.AfterMs, g.Sessions = make([]uint32, 0, count), make([]uint32, 0, count), make([]string, 0, count)
+			}
+			of[last], groups = g, append(groups, g)
 		}
 		g.Ordinals = append(g.Ordinals, r.Ordinal)
 		g.AfterMs = append(g.AfterMs, uint32(r.Time.UnixMilli()-first))
@@ -117,8 +128,8 @@ func (r *Replica) RecordSendings(ctx context.Context, campaigns []crier.Campaign
 	c := new(logv1.RecordSendings)
 	for _, s := range campaigns {
 		p := &logv1.CampaignSendings{App: uint32(s.App), Seq: s.Seq, Missed: s.Missed}
-		if len(s.Records) > 0 {
-			p.Groups = groupSendings(s.Records)
+		if s.Count > 0 {
+			p.Groups = groupSendings(s.Records, s.Count)
 		}
 		c.Campaigns = append(c.Campaigns, p)
 	}

@@ -2,6 +2,7 @@ package persistence
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func TestSendings(t *testing.T) {
 	acked := crier.SendingRecord{Ordinal: a, Time: at.Add(12 * time.Millisecond), Session: "AAAAAA", Place: front, Acknowledged: true}
 	nobody := crier.SendingRecord{Ordinal: b, Time: at, Session: "DDDDDD", Place: front, Acknowledged: true} // of a message that is not known
 	for _, records := range [][]crier.SendingRecord{{later}, {other, acked, first, nobody}, {first}} {
-		err := r.RecordSendings(t.Context(), []crier.CampaignSendings{{App: testApp, Seq: 1, Records: records}, {App: testApp, Seq: 2, Records: records}})
+		err := r.RecordSendings(t.Context(), []crier.CampaignSendings{recorded(1, records), recorded(2, records)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,6 +60,11 @@ func TestSendings(t *testing.T) {
 	}
 }
 
+// recorded is what is to be recorded of a campaign.
+func recorded(seq uint64, records []crier.SendingRecord) crier.CampaignSendings {
+	return crier.CampaignSendings{App: testApp, Seq: seq, Records: slices.Values(records), Count: len(records)}
+}
+
 // A partition records a bounded number of a campaign, and then says that some are missing.
 func TestSendingsAreBounded(t *testing.T) {
 	t.Parallel()
@@ -68,20 +74,22 @@ func TestSendingsAreBounded(t *testing.T) {
 	mustStart(t, r, c)
 	record := func(n int, missed uint64) (size int) {
 		t.Helper()
-		s := crier.CampaignSendings{App: testApp, Seq: 1, Missed: missed}
+		var records []crier.SendingRecord
 		for i := range n {
-			s.Records = append(s.Records, crier.SendingRecord{
+			records = append(records, crier.SendingRecord{
 				Ordinal: uint32(100_000 + i), Time: l.now.Add(time.Duration(i%1000) * time.Millisecond), Session: "ABCDEF",
 				Place: crier.Place{Node: "n1", Platform: crier.Android, State: crier.Online}, Acknowledged: i%2 == 1,
 			})
 		}
+		s := recorded(1, records)
+		s.Missed = missed
 		if err := r.RecordSendings(t.Context(), []crier.CampaignSendings{s}); err != nil {
 			t.Fatal(err)
 		}
 		if n == 0 {
 			return 0
 		}
-		return len(marshal(&logv1.Sendings{Groups: groupSendings(s.Records)}))
+		return len(marshal(&logv1.Sendings{Groups: groupSendings(s.Records, s.Count)}))
 	}
 	missing := func() bool {
 		t.Helper()

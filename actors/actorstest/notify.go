@@ -95,7 +95,7 @@ func (r *Replica) RecordSendings(ctx context.Context, campaigns []crier.Campaign
 	return r.command(ctx, "RecordSendings", func() error {
 		for _, s := range campaigns {
 			a := r.app(s.App)
-			a.sendings[s.Seq] = append(a.sendings[s.Seq], s.Records...)
+			a.sendings[s.Seq] = slices.AppendSeq(a.sendings[s.Seq], s.Records)
 			a.missed[s.Seq] += s.Missed
 		}
 		return nil

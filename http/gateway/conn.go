@@ -41,7 +41,7 @@ type conn struct {
 
 func newConn(gw *Gateway, s *socket, codec frame.Codec, compress bool, ip netip.Addr) *conn {
 	c := &conn{gw: gw, socket: s, codec: codec, compress: compress, ip: ip}
-	c.out = outbox{gw: gw, conn: s.Conn, done: make(chan struct{})}
+	c.out = outbox{gw: gw, conn: s.Conn, raw: rawOf(s.Conn), done: make(chan struct{})}
 	return c
 }
 

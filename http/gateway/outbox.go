@@ -3,6 +3,7 @@ package gateway
 import (
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/crier-im/crier"
@@ -20,7 +21,8 @@ const (
 type outbox struct {
 	gw   *Gateway
 	conn net.Conn
-	done chan struct{} // closed when the close frame was written, or can't be
+	raw  syscall.RawConn // conn's, for writeNow; nil: it can't be written to at once
+	done chan struct{}   // closed when the close frame was written, or can't be
 
 	mu      sync.Mutex
 	queue   [][]byte // whole WebSocket frames
@@ -111,7 +113,7 @@ func (o *outbox) closeLocked(reason crier.CloseReason, code uint16, last ...[]by
 // append writes a frame, or queues it and starts the goroutine that does. The caller holds mu.
 func (o *outbox) append(b []byte) {
 	if o.opened && !o.writing && !o.closing {
-		n := writeNow(o.conn, b)
+		n := writeNow(o.raw, b)
 		o.gw.metrics.bytesOut.Add(float64(n))
 		if b = b[n:]; len(b) == 0 {
 			o.gw.metrics.framesOut.Inc()

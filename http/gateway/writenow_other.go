@@ -2,7 +2,13 @@
 
 package gateway
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
-// writeNow writes nothing: a goroutine does.
-func writeNow(net.Conn, []byte) int { return 0 }
+// rawOf returns nothing to write to: a goroutine writes.
+func rawOf(net.Conn) syscall.RawConn { return nil }
+
+// writeNow writes nothing.
+func writeNow(syscall.RawConn, []byte) int { return 0 }
