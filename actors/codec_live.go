@@ -10,8 +10,11 @@ import (
 func encodeLive(b *actorv1.Body, msg any) error {
 	switch m := msg.(type) {
 	case attachSession:
+		if m.login == nil {
+			return errIncomplete
+		}
 		b.Kind = &actorv1.Body_AttachSession{AttachSession: &actorv1.AttachSession{
-			Login: wire.FromLogin(&m.login), Session: fromPID(m.session), Cursor: m.cursor, Unacked: m.unacked, Again: m.again,
+			Login: wire.FromLogin(m.login), Session: fromPID(m.session), Cursor: m.cursor, Unacked: m.unacked, Again: m.again,
 		}}
 	case *crier.Delivery:
 		if m == nil {

@@ -195,7 +195,7 @@ func TestAbsentPartsStayAbsent(t *testing.T) {
 		&crier.Delivery{},
 		acknowledge{},
 		moveSession{unread: -1},
-		attachSession{session: actor.NewPID("", "")},
+		attachSession{login: new(crier.Login), session: actor.NewPID("", "")},
 		setAttrNames{set: map[int]string{}},
 		createApp{crier.CommandID{}, &crier.App{}},
 	} {
@@ -246,7 +246,7 @@ func TestErrorsKeepWhatCallersTestFor(t *testing.T) {
 
 func TestLocalMessagesDoNotLeave(t *testing.T) {
 	t.Parallel()
-	for _, msg := range append(slices.Clone(localMessages), nil, "text", failed{}, (*crier.Delivery)(nil), readAccounts{users: []crier.UserID{"\xff"}}) {
+	for _, msg := range append(slices.Clone(localMessages), nil, "text", failed{}, (*crier.Delivery)(nil), attachSession{}, readAccounts{users: []crier.UserID{"\xff"}}) {
 		if b, err := (Codec{}).Encode(msg); !errors.Is(err, crier.CodeInternal) {
 			t.Errorf("%T became %x, %v", msg, b, err)
 		}
@@ -422,7 +422,7 @@ func FuzzDecode(f *testing.F) {
 		failed{crier.CodeTimeout},
 		changed{[]error{nil}},
 		createApp{crier.CommandID{}, &crier.App{ID: 1}},
-		attachSession{session: actor.NewPID("a", "b"), unacked: []uint64{1, 2}},
+		attachSession{login: new(crier.Login), session: actor.NewPID("a", "b"), unacked: []uint64{1, 2}},
 		crier.NewDelivery(campaign, crier.English),
 		[]*crier.Account{nil, {User: "u"}},
 	} {

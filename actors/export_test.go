@@ -46,7 +46,7 @@ func Gone(app crier.AppID, user crier.UserID, pid *actor.PID, ordinal uint32) an
 
 // Attach returns the request of a session to be let in, of one that logs in or that was there before.
 func Attach(login crier.Login, session *actor.PID, again bool) any {
-	return attachSession{login: login, session: session, again: again}
+	return attachSession{login: &login, session: session, again: again}
 }
 
 // Confirm returns what a session tells the user actor that has let it in.
@@ -70,5 +70,5 @@ func SessionsOf(s *Service, p crier.PartitionID) []*actor.PID {
 
 // AttachAt is the request of a session that was in use before.
 func AttachAt(login crier.Login, session *actor.PID, cursor uint64, unacked ...uint64) any {
-	return attachSession{login, session, cursor, unacked, true}
+	return attachSession{&login, session, cursor, unacked, true}
 }

@@ -65,7 +65,7 @@ type (
 	acceptPush struct{ request *crier.PushRequest }
 	// attachSession goes to the user's actor: attached.
 	attachSession struct {
-		login   crier.Login
+		login   *crier.Login // nobody changes it
 		session *actor.PID
 		cursor  uint64   // the last campaign that the connection was sent
 		unacked []uint64 // kept messages that it was sent and has not acknowledged, ascending

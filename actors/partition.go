@@ -79,6 +79,7 @@ type partition struct {
 	log       *slog.Logger
 	root      outbox
 	self      *actor.PID
+	spawner   *spawner // of users
 	users     map[userKey]*actor.PID
 	accounts  map[string]*account                         // of user actors that have not ended, by the ids of their processes
 	present   map[userKey]*sessionsChanged                // accounts with sessions
@@ -142,7 +143,7 @@ type (
 func newPartition(d Deps) *partition {
 	p := &partition{
 		Deps: d, log: d.Logger.With("component", "actors", "partition", d.Partition.String()),
-		users: make(map[userKey]*actor.PID), accounts: make(map[string]*account), present: make(map[userKey]*sessionsChanged),
+		spawner: newSpawner(d.Metrics, users), users: make(map[userKey]*actor.PID), accounts: make(map[string]*account), present: make(map[userKey]*sessionsChanged),
 		online: make(map[crier.AppID]map[uint32]*sessionsChanged), apps: make(map[crier.AppID]*actor.PID),
 		campaigns: make(map[crier.TaskID]*actor.PID), queues: make(map[crier.AppID]*campaignQueue),
 		acks: make(map[crier.AppID][]crier.Ack), notifiers: make(map[crier.TaskID]*notifier), since: time.Now(),
@@ -358,7 +359,7 @@ func (p *partition) isIdle(m passivate) bool {
 func (p *partition) user(ctx actor.Context, key userKey) *actor.PID {
 	pid := p.users[key]
 	if pid == nil {
-		pid = ctx.Spawn(userProps(p.Deps, key, ctx.Self(), p.recorder))
+		pid = p.spawner.spawn(ctx, &user{Deps: &p.Deps, key: key, parent: ctx.Self(), recorder: p.recorder})
 		p.users[key], p.accounts[pid.GetId()] = pid, &account{key: key}
 	}
 	return pid

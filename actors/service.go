@@ -33,6 +33,7 @@ type Service struct {
 
 	commands *commandIDs
 	sessions *attachments
+	spawner  *spawner // of sessions
 }
 
 // NewService returns a front door. node names the one that it is on; system serves reads only; changes go through dir. A call that has not succeeded after the
@@ -41,6 +42,7 @@ func NewService(node string, dir Router, system SystemReplica, vendors Vendors, 
 	return &Service{
 		node: node, dir: dir, system: system, vendors: vendors, actors: actors, timeout: timeout, metrics: m,
 		log: log.With("component", "service"), commands: newCommandIDs(), rounds: newChangeRounds(), sessions: newAttachments(),
+		spawner: newSpawner(m, sessions),
 	}
 }
 
@@ -231,15 +233,11 @@ func (s *Service) Connect(ctx context.Context, login crier.Login, conn crier.Con
 		login.Session = crier.SessionID(uuid.NewString())
 	}
 	login.Node = s.node
-	root := outboxOf(s.actors)
-	partition := crier.PartitionOf(login.App, login.User, s.dir.Partitions())
-	pid := root.Spawn(crossingProps(s.metrics, func() actor.Actor {
-		return &session{
-			service: s, dir: s.dir, metrics: s.metrics, log: s.log, login: login, partition: partition, conn: conn,
-			device: &sessionDevice{service: s, login: login},
-		}
-	}).Configure(actor.WithMailbox(sessions.mailbox)))
-	answer, err := s.dir.Request(ctx, crier.KindUser, crier.UserIdentity(login.App, login.User), attachSession{login: login, session: pid})
+	root, partition := outboxOf(s.actors), crier.PartitionOf(login.App, login.User, s.dir.Partitions())
+	pid := s.spawner.spawn(root, &session{
+		service: s, login: &login, partition: partition, conn: conn, device: &sessionDevice{service: s, login: &login},
+	})
+	answer, err := s.dir.Request(ctx, crier.KindUser, crier.UserIdentity(login.App, login.User), attachSession{login: &login, session: pid})
 	if err != nil {
 		root.Stop(pid)
 		return nil, err

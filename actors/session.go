@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -23,10 +22,7 @@ const (
 // session is the actor of one connection, on the node that terminates it.
 type session struct {
 	service   *Service
-	dir       Router
-	metrics   *Metrics
-	log       *slog.Logger
-	login     crier.Login
+	login     *crier.Login
 	partition crier.PartitionID // of its account
 	conn      crier.Conn
 	user      *actor.PID
@@ -74,10 +70,10 @@ type logout struct{}
 func (s *session) Receive(ctx actor.Context) {
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
-		s.metrics.sessionGauge(s.login.Platform).Inc()
+		s.service.metrics.sessionGauge(s.login.Platform).Inc()
 		s.service.sessions.add(s.partition, ctx.Self())
 	case *actor.Stopped:
-		s.metrics.sessionGauge(s.login.Platform).Dec()
+		s.service.metrics.sessionGauge(s.login.Platform).Dec()
 		s.service.sessions.remove(s.partition, ctx.Self())
 		if s.cancel != nil {
 			s.cancel()
@@ -109,7 +105,7 @@ func (s *session) Receive(ctx actor.Context) {
 	case reattached:
 		s.onReattached(ctx, m)
 	default:
-		unknownMessage(ctx, s.metrics)
+		unknownMessage(ctx, s.service.metrics)
 	}
 }
 
@@ -157,7 +153,7 @@ func (s *session) onDelivery(ctx actor.Context, d *crier.Delivery) {
 			s.unacked = append(s.unacked, d.Seq)
 		}
 		if !d.FromMailbox {
-			s.metrics.latency.Observe(time.Since(d.Accepted).Seconds())
+			s.service.metrics.latency.Observe(time.Since(d.Accepted).Seconds())
 		}
 	case d.Kept && !slices.Contains(s.unacked, d.Seq): // acknowledged to a user actor that is gone, or does not know it any more
 		s.acks = append(s.acks, d.Seq)
@@ -240,7 +236,7 @@ func (s *session) onUserGone(ctx actor.Context, who *actor.PID) {
 // onLedAnew attaches again where the user actor was one of a term that is over. Its end may never be told: between two nodes each direction has its own
 // connection, and one that broke takes with it what this node is not told of.
 func (s *session) onLedAnew(ctx actor.Context) {
-	if !s.ending && s.user != nil && s.term != 0 && s.dir.Term(s.partition) > s.term { // 0: its node is older, and does not tell
+	if !s.ending && s.user != nil && s.term != 0 && s.service.dir.Term(s.partition) > s.term { // 0: its node is older, and does not tell
 		ctx.Unwatch(s.user)
 		s.attachAgain(ctx)
 	}
@@ -258,7 +254,7 @@ func (s *session) attachAgain(ctx actor.Context) {
 		case <-time.After(rand.N(reattachJitter)):
 		case <-c.Done():
 		}
-		answer, err := s.dir.Request(c, crier.KindUser, crier.UserIdentity(s.login.App, s.login.User), m)
+		answer, err := s.service.dir.Request(c, crier.KindUser, crier.UserIdentity(s.login.App, s.login.User), m)
 		r := reattached{err: err}
 		if a, ok := answer.(attached); ok {
 			r.attached = a
@@ -275,7 +271,7 @@ func (s *session) onReattached(ctx actor.Context, m reattached) {
 	case errors.Is(m.err, crier.CodeAccountMissing): // its client would create the account by another login
 		s.close(ctx, crier.CloseDeleted)
 	case m.err != nil || m.user == nil:
-		s.log.Debug("a session could not attach again", "err", m.err)
+		s.service.log.Debug("a session could not attach again", "err", m.err)
 		s.close(ctx, crier.CloseMoved)
 	default:
 		s.enter(ctx, m.attached)

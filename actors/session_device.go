@@ -16,7 +16,7 @@ const tokensMost = 16
 // ended meanwhile. One registration by the client and one update of the badge wait at most. Safe for concurrent use.
 type sessionDevice struct {
 	service *Service
-	login   crier.Login
+	login   *crier.Login
 
 	mu         sync.Mutex
 	running    bool            // a step is under way

@@ -29,16 +29,10 @@ const (
 	onlineMost = 256
 )
 
-func userProps(d Deps, key userKey, parent *actor.PID, r *recorder) *actor.Props {
-	return crossingProps(d.Metrics, func() actor.Actor {
-		return &user{Deps: d, key: key, parent: parent, recorder: r}
-	}).Configure(actor.WithMailbox(users.mailbox))
-}
-
 // user is the actor of one account while it has sessions. It delivers to each
 // in the order of the campaigns, and takes their acknowledgements.
 type user struct {
-	Deps
+	*Deps    // of the partition
 	key      userKey
 	parent   *actor.PID
 	ordinal  uint32
@@ -272,7 +266,7 @@ func (u *user) add(m *attachSession) *userSession {
 		s.unacked = slices.DeleteFunc(s.unacked, m.has)
 		return s
 	}
-	s := &userSession{login: &m.login, pid: m.session, since: time.Now(), cursor: m.cursor, unacked: m.unacked}
+	s := &userSession{login: m.login, pid: m.session, since: time.Now(), cursor: m.cursor, unacked: m.unacked}
 	at := len(u.sessions)
 	if m.again {
 		at = 0

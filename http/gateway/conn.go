@@ -23,19 +23,21 @@ const (
 
 // conn is one connection: a crier.Conn for its session's actor, and the
 // receiver of its frames. Its goroutine, run, reads and ends it; what is written goes
-// through the outbox. The fields below out belong to that goroutine; what the session calls reads login, which stays.
+// through the outbox. The fields below out belong to that goroutine; what the session calls reads what is of the login, which stays.
 type conn struct {
 	gw       *Gateway
 	socket   *socket
 	codec    frame.Codec
 	compress bool
+	admitted bool // no longer counted as waiting for its login
 	ip       netip.Addr
 	out      outbox
 
-	session  crier.Session // nil before the login
-	login    crier.Login
+	session  crier.Session // nil before the login, as is what follows of it
+	app      crier.AppID
+	id       crier.SessionID
+	platform crier.Platform
 	limiter  *rate.Limiter // nil: unlimited
-	admitted bool          // no longer counted as waiting for its login
 	answered chan struct{} // closed when the last registration has its answer; nil: there was none
 }
 
@@ -117,7 +119,7 @@ func (c *conn) finish(err error) {
 	reason, _ := c.out.outcome()
 	if c.session != nil {
 		c.session.Closed(reason)
-		c.gw.metrics.connections.WithLabelValues(c.codec.Subprotocol(), string(c.login.Platform)).Dec()
+		c.gw.metrics.connections.WithLabelValues(c.codec.Subprotocol(), string(c.platform)).Dec()
 	}
 	if !c.admitted {
 		c.admit()
@@ -129,7 +131,7 @@ func (c *conn) finish(err error) {
 		c.linger()
 	}
 	_ = c.out.conn.Close() // it has no more use
-	c.gw.log.Debug("connection closed", "ip", c.ip, "app", c.login.App, "session", c.login.Session, "reason", reason, "err", err)
+	c.gw.log.Debug("connection closed", "ip", c.ip, "app", c.app, "session", c.id, "reason", reason, "err", err)
 }
 
 // closeAfter translates why reading ended. If the server has begun to close, this is why.

@@ -16,7 +16,7 @@ func (c *conn) register(f *frame.RegisterDevice) {
 		return
 	}
 	d := crier.Device{
-		Vendor: f.Vendor, Token: f.Token, Target: f.Target, Sandbox: f.Sandbox, Platform: c.login.Platform, Language: f.Language,
+		Vendor: f.Vendor, Token: f.Token, Target: f.Target, Sandbox: f.Sandbox, Platform: c.platform, Language: f.Language,
 	}
 	if err := d.Validate(); err != nil { // whether the token is one of the vendor is for the session to judge
 		c.answer(err)
@@ -61,7 +61,7 @@ func (c *conn) answer(err error) {
 		e := crier.AsError(err)
 		f = &frame.Device{Code: e.Code, Text: e.Info}
 		if e.Code == crier.CodeInternal || e.Code == crier.CodeTimeout {
-			c.gw.log.Warn("a device could not be registered", "app", c.login.App, "session", c.login.Session, "code", int(e.Code), "err", err)
+			c.gw.log.Warn("a device could not be registered", "app", c.app, "session", c.id, "code", int(e.Code), "err", err)
 		}
 	}
 	c.gw.metrics.registered(f.Code)

@@ -91,7 +91,7 @@ func (c *conn) logIn(f *frame.Login) {
 		c.refuseLogin(err)
 		return
 	}
-	c.session, c.login = session, login
+	c.session, c.app, c.id, c.platform = session, login.App, login.Session, login.Platform
 	c.admit()
 	c.gw.metrics.login(0)
 	c.gw.metrics.connections.WithLabelValues(c.codec.Subprotocol(), string(login.Platform)).Inc()

@@ -15,8 +15,8 @@ import (
 )
 
 // readBuffer is what a connection holds to read through, in bytes: client frames
-// are small, and this is most of what an idle connection costs beside its stack.
-const readBuffer = 512
+// are small, and a longer one is read past it.
+const readBuffer = 256
 
 // receiver takes what a socket reads, on the goroutine of readLoop. data is
 // only valid during the call.
@@ -79,21 +79,14 @@ func (u *upgrader) upgrade(w http.ResponseWriter, r *http.Request, codec frame.C
 		return nil, errors.Join(errors.New("the client sent data before the handshake was over"), conn.Close())
 	}
 	s := &socket{Conn: conn}
-	s.gws, err = u.gws.UpgradeFromConn(s, bufio.NewReaderSize(conn, readBuffer), withProtocol(r, codec))
+	// The library reads the first of several headers only. Nobody else reads the request now.
+	r.Header.Set("Sec-WebSocket-Protocol", codec.Subprotocol())
+	s.gws, err = u.gws.UpgradeFromConn(s, bufio.NewReaderSize(conn, readBuffer), r)
 	if err != nil {
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
 	s.upgraded = true
 	return s, nil
-}
-
-// withProtocol returns the request with the chosen subprotocol as the only one: the library
-// reads the first of several headers only.
-func withProtocol(r *http.Request, codec frame.Codec) *http.Request {
-	chosen := *r
-	chosen.Header = r.Header.Clone()
-	chosen.Header.Set("Sec-WebSocket-Protocol", codec.Subprotocol())
-	return &chosen
 }
 
 // socket is the connection as the library sees it: what the library writes

@@ -16,8 +16,8 @@ func FromLogin(l *crier.Login) *typesv1.Login {
 }
 
 // ToLogin returns the login.
-func ToLogin(p *typesv1.Login) crier.Login {
-	return crier.Login{
+func ToLogin(p *typesv1.Login) *crier.Login {
+	return &crier.Login{
 		App: crier.AppID(p.GetApp()), User: crier.UserID(p.GetUser()), Session: crier.SessionID(p.GetSession()),
 		Node: p.GetNode(), Platform: crier.Platform(p.GetPlatform()), SigTime: toNanos(p.GetSigTimeNs()),
 		Instance: p.GetInstance(), Attempt: p.GetAttempt(),
