@@ -234,9 +234,7 @@ func (s *Service) Connect(ctx context.Context, login crier.Login, conn crier.Con
 	}
 	login.Node = s.node
 	root, partition := outboxOf(s.actors), crier.PartitionOf(login.App, login.User, s.dir.Partitions())
-	pid := s.spawner.spawn(root, &session{
-		service: s, login: &login, partition: partition, conn: conn, device: &sessionDevice{service: s, login: &login},
-	})
+	pid := s.spawner.spawn(root, &session{service: s, login: &login, partition: partition, conn: conn})
 	answer, err := s.dir.Request(ctx, crier.KindUser, crier.UserIdentity(login.App, login.User), attachSession{login: &login, session: pid})
 	if err != nil {
 		root.Stop(pid)

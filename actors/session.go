@@ -35,7 +35,7 @@ type session struct {
 	state     *moveSession      // what the client said last of foreground and background
 	forgotten *actor.PID        // a user actor that has lost the session, while none had let it in
 	ending    bool
-	device    *sessionDevice
+	device    *sessionDevice     // nil: the client has given none
 	cancel    context.CancelFunc // of an attempt to attach again
 }
 
@@ -87,7 +87,7 @@ func (s *session) Receive(ctx actor.Context) {
 	case moveSession:
 		s.onMove(ctx, m)
 	case registerDevice:
-		s.device.register(m)
+		s.onRegisterDevice(m)
 	case logout:
 		s.onLogout(ctx)
 	case closeSession:
@@ -186,12 +186,26 @@ func (s *session) sendAcks(ctx actor.Context) {
 func (s *session) onMove(ctx actor.Context, m moveSession) {
 	s.state = &m
 	s.toUser(ctx, m)
-	s.device.move(m.background, m.unread)
+	if s.device != nil {
+		s.device.move(m.background, m.unread)
+	}
+}
+
+func (s *session) onRegisterDevice(m registerDevice) {
+	if s.device == nil {
+		s.device = &sessionDevice{service: s.service, login: s.login}
+		if s.state != nil {
+			s.device.move(s.state.background, s.state.unread)
+		}
+	}
+	s.device.register(m)
 }
 
 // onLogout ends the session for good: its device gets nothing any more, also where its registration is under way.
 func (s *session) onLogout(ctx actor.Context) {
-	s.device.leave()
+	if s.device != nil {
+		s.device.leave()
+	}
 	s.onClosed(ctx)
 }
 

@@ -123,6 +123,20 @@ func TestALogoutRemovesWhatAFailedRegistrationLeft(t *testing.T) {
 	}
 }
 
+// An app may tell its unread count before it registers its device: that is the base of the badge then.
+func TestABadgeOfBeforeTheRegistration(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 1)
+	d := dial(t, n, "a", crier.IPhone)
+	stand(t, n, d, "a", true, 3)
+	if err := outcome(t, d.registration("one")); err != nil {
+		t.Fatal(err)
+	}
+	if got := devices(t, n, "a"); !slices.Equal(got, []string{"one 3"}) {
+		t.Errorf("registered in the background: %v", got)
+	}
+}
+
 // Each time that an app told another badge base there was another registration beside those before: the last one to be done counted, and a client that told thousands cost
 // as many goroutines.
 func TestBadgesAreStoredOneAfterTheOther(t *testing.T) {

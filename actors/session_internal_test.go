@@ -56,7 +56,7 @@ func newSession(t *testing.T) (root *actor.RootContext, pid *actor.PID, dir *one
 	m := NewMetrics(nil)
 	service := &Service{system: noApps{}, dir: dir, metrics: m, log: slog.New(slog.DiscardHandler), sessions: newAttachments()}
 	pid = system.Root.Spawn(crossingProps(m, func() actor.Actor {
-		return &session{service: service, login: &crier.Login{Session: "s"}, conn: deafConn{}, device: &sessionDevice{service: service}}
+		return &session{service: service, login: &crier.Login{Session: "s"}, conn: deafConn{}}
 	}))
 	return system.Root, pid, dir, told
 }

@@ -36,7 +36,8 @@ func (n *Node) Request(ctx context.Context, kind, identity string, msg any) (any
 	}
 	var result any
 	var failed error
-	n.RequestEach(ctx, map[crier.PartitionID]any{p: msg}, func(_ crier.PartitionID, answer any, err error) { result, failed = answer, err })
+	open := map[crier.PartitionID]*errand{p: {message: msg}}
+	n.run(ctx, open, func(_ crier.PartitionID, answer any, err error) { result, failed = answer, err })
 	if failed != nil {
 		return nil, failed
 	}
@@ -46,15 +47,21 @@ func (n *Node) Request(ctx context.Context, kind, identity string, msg any) (any
 // RequestEach sends each partition its message, by one message a node, and calls take once for each, one at a
 // time, with the answer or the error. Each is sent again as Request does it. It returns when all are through.
 func (n *Node) RequestEach(ctx context.Context, messages map[crier.PartitionID]any, take func(p crier.PartitionID, answer any, err error)) {
+	open := make(map[crier.PartitionID]*errand, len(messages))
+	for p, m := range messages {
+		open[p] = &errand{message: m}
+	}
+	n.run(ctx, open, take)
+}
+
+// run does the errands, within askTimeout where ctx has no deadline.
+func (n *Node) run(ctx context.Context, open map[crier.PartitionID]*errand, take func(p crier.PartitionID, answer any, err error)) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 	}
-	r := &request{node: n, take: take, open: make(map[crier.PartitionID]*errand, len(messages)), inbox: inbox{came: make(chan struct{}, 1)}}
-	for p, m := range messages {
-		r.open[p] = &errand{message: m}
-	}
+	r := &request{node: n, take: take, open: open, inbox: inbox{came: make(chan struct{}, 1)}}
 	r.run(ctx)
 }
 

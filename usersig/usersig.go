@@ -34,12 +34,21 @@ const (
 	version = "2.0"
 )
 
-// toWire and fromWire map between standard base64 and the alphabet of a UserSig.
-// It is not base64url.
-var (
-	toWire   = strings.NewReplacer("+", "*", "/", "-", "=", "_")
-	fromWire = strings.NewReplacer("*", "+", "-", "/", "_", "=")
-)
+// toWire maps standard base64 to the alphabet of a UserSig. It is not base64url.
+var toWire = strings.NewReplacer("+", "*", "/", "-", "=", "_")
+
+// fromWire is the inverse, for one byte.
+func fromWire(b byte) byte {
+	switch b {
+	case '*':
+		return '+'
+	case '-':
+		return '/'
+	case '_':
+		return '='
+	}
+	return b
+}
 
 // Ticket is a decoded UserSig. Nothing in it can be trusted before Check.
 type Ticket struct {
@@ -97,16 +106,13 @@ func Parse(text string) (*Ticket, error) {
 	case len(text) > MaxText:
 		return nil, malformed("it is %d bytes long, the limit is %d", len(text), MaxText)
 	}
-	packed, err := base64.StdEncoding.DecodeString(fromWire.Replace(text))
-	if err != nil {
-		return nil, malformed("it is not base64: %v", err)
-	}
-	inflated, err := inflate(packed)
-	if err != nil {
+	u := unpackers.Get().(*unpacker)
+	defer unpackers.Put(u)
+	if err := u.unpack(text); err != nil {
 		return nil, err
 	}
 	var fields map[string]any
-	d := json.NewDecoder(bytes.NewReader(inflated))
+	d := json.NewDecoder(&u.inflated) // copies what it keeps
 	d.UseNumber()
 	if err := d.Decode(&fields); err != nil {
 		return nil, malformed("its content is not a JSON object")
@@ -114,30 +120,42 @@ func Parse(text string) (*Ticket, error) {
 	return fromFields(fields)
 }
 
-// inflaters are zlib readers to be used again: a new one takes 40 KB.
-var inflaters sync.Pool
+// unpacker takes a UserSig apart, with memory that is used again: each call and each login has one, and a zlib reader alone takes 40 KB.
+type unpacker struct {
+	text, packed []byte
+	in           bytes.Reader
+	zlib         io.ReadCloser // nil before the first
+	inflated     bytes.Buffer  // what is inside
+}
 
-func inflate(packed []byte) ([]byte, error) {
-	in := bytes.NewReader(packed)
-	var err error
-	r, ok := inflaters.Get().(io.ReadCloser)
-	if ok {
-		err = r.(zlib.Resetter).Reset(in, nil)
+var unpackers = sync.Pool{New: func() any { return new(unpacker) }}
+
+// unpack fills inflated with what is in the text.
+func (u *unpacker) unpack(text string) (err error) {
+	u.text = append(u.text[:0], text...)
+	for i, b := range u.text {
+		u.text[i] = fromWire(b)
+	}
+	if u.packed, err = base64.StdEncoding.AppendDecode(u.packed[:0], u.text); err != nil {
+		return malformed("it is not base64: %v", err)
+	}
+	u.in.Reset(u.packed)
+	if u.zlib == nil {
+		u.zlib, err = zlib.NewReader(&u.in)
 	} else {
-		r, err = zlib.NewReader(in)
+		err = u.zlib.(zlib.Resetter).Reset(&u.in, nil)
 	}
 	if err != nil {
-		return nil, malformed("it is not zlib data: %v", err)
+		return malformed("it is not zlib data: %v", err)
 	}
-	defer inflaters.Put(r)
-	inflated, err := io.ReadAll(io.LimitReader(r, MaxInflated+1))
-	switch {
+	u.inflated.Reset()
+	switch n, err := u.inflated.ReadFrom(io.LimitReader(u.zlib, MaxInflated+1)); {
 	case err != nil:
-		return nil, malformed("it can't be inflated: %v", err)
-	case len(inflated) > MaxInflated:
-		return nil, malformed("it inflates to over %d bytes", MaxInflated)
+		return malformed("it can't be inflated: %v", err)
+	case n > MaxInflated:
+		return malformed("it inflates to over %d bytes", MaxInflated)
 	}
-	return inflated, nil
+	return nil
 }
 
 // fromFields reads the JSON object. Numbers may be given as strings, and userBuf

@@ -16,7 +16,7 @@ import (
 
 // readBuffer is what a connection holds to read through, in bytes: client frames
 // are small, and a longer one is read past it.
-const readBuffer = 256
+const readBuffer = 128
 
 // receiver takes what a socket reads, on the goroutine of readLoop. data is
 // only valid during the call.
