@@ -29,7 +29,7 @@ import (
 
 const (
 	// pushRounds is how often a push to all connections is timed.
-	pushRounds = 5
+	pushRounds = 21
 	// dialersAtOnce is how many connections are opened at a time.
 	dialersAtOnce = 64
 	arriveWithin  = time.Minute
