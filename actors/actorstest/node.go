@@ -186,35 +186,46 @@ func (n *Node) RequestEach(ctx context.Context, messages map[crier.PartitionID]a
 	wg.Wait()
 }
 
+// asker takes the answer to one request. The first counts: protoactor's future takes a second one, such as that of an actor which panics after it has answered,
+// while the first is read.
+type asker chan any
+
+// SendUserMessage is actor.Process's.
+func (a asker) SendUserMessage(_ *actor.PID, message any) {
+	select {
+	case a <- actor.UnwrapEnvelopeMessage(message):
+	default:
+	}
+}
+
+// SendSystemMessage is actor.Process's.
+func (a asker) SendSystemMessage(*actor.PID, any) {}
+
+// Stop is actor.Process's.
+func (a asker) Stop(*actor.PID) {}
+
 // ask sends msg and waits for one answer, or for the end of ctx.
 func (n *Node) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
-	timeout := 5 * time.Second
-	if deadline, ok := ctx.Deadline(); ok {
-		timeout = max(time.Until(deadline), time.Millisecond)
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
 	}
-	type result struct {
-		answer any
-		err    error
-	}
-	future, results := n.actors.Root.RequestFuture(pid, msg, timeout), make(chan result, 1)
+	answers, registry := make(asker, 1), n.actors.ProcessRegistry
+	self, _ := registry.Add(answers, registry.NextId())
+	defer registry.Remove(self)
 	n.waiting.Add(1)
 	defer n.waiting.Add(-1)
-	n.asking.Go(func() { // ends with the answer or the timeout
-		answer, err := future.Result()
-		results <- result{answer, err}
-	})
+	n.actors.Root.RequestWithCustomSender(pid, msg, self)
 	select {
-	case r := <-results:
-		failure, failed := r.answer.(interface{ Failure() error })
-		switch {
-		case errors.Is(r.err, actor.ErrDeadLetter):
-			return nil, r.err
-		case r.err != nil:
-			return nil, crier.Errorf(crier.CodeTimeout, "%s", r.err)
-		case failed:
-			return nil, failure.Failure()
+	case answer := <-answers:
+		switch a := answer.(type) {
+		case *actor.DeadLetterResponse:
+			return nil, actor.ErrDeadLetter
+		case interface{ Failure() error }:
+			return nil, a.Failure()
 		}
-		return r.answer, nil
+		return answer, nil
 	case <-ctx.Done():
 		return nil, crier.Errorf(crier.CodeTimeout, "%s", ctx.Err())
 	}
