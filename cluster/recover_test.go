@@ -446,9 +446,13 @@ func TestARecoveryOfUnknownOutcome(t *testing.T) {
 			n.EndPark(p, plan.Partitions[i].Node)
 		}
 	}
-	for i := range c.nodes { // not whether they have one: the truth may have a new one made of itself there already
-		if _, dropped := drops[i].Load(p); dropped == (c.configs[i].NodeID == truth) {
-			t.Errorf("node %d, when %s is the truth: its replica was deleted: %t", i, truth, dropped)
+	for i, n := range c.nodes {
+		_, dropped := drops[i].Load(p)
+		switch isTruth := c.configs[i].NodeID == truth; {
+		case isTruth && (dropped || !c.stores[i].Has(p) || n.Group(p) == nil):
+			t.Errorf("node %d, which is the truth, has no replica", i)
+		case !isTruth && !dropped: // it may have another by now, that the truth has had made
+			t.Errorf("node %d, when %s is the truth: its replica was not deleted", i, truth)
 		}
 	}
 	c.faults.HealAll()
