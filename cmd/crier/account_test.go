@@ -16,54 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/crier-im/crier"
 	"github.com/crier-im/crier/client"
 )
-
-func TestParseRows(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		file, text string
-		users      []crier.UserID
-		bad        []string
-		err        string
-	}{
-		"csv":            {"a.csv", "user,nick,tags,city\nann,Ann,x|y,Shenzhen\nbob,,,\n", []crier.UserID{"ann", "bob"}, nil, ""},
-		"csv, bad rows":  {"a.csv", "user,nick\nann\n,x\nbob,Bob\n", []crier.UserID{"bob"}, []string{"line 2: 1 fields", "line 3: an account name is empty"}, ""},
-		"csv, no user":   {"a.csv", "name\nann\n", nil, nil, "must be user"},
-		"csv, empty":     {"a.csv", "", nil, nil, "header"},
-		"csv, many tags": {"a.csv", "user,tags\nann,1|2|3|4|5|6|7|8|9|10|11\n", nil, []string{"line 2: 11 tags"}, ""},
-		"jsonl":          {"a.jsonl", "{\"user\":\"ann\",\"tags\":[\"x\"],\"attrs\":{\"city\":\"Shenzhen\"}}\n\n{\"user\":\"bob\"}\n", []crier.UserID{"ann", "bob"}, nil, ""},
-		"jsonl, bad":     {"a.jsonl", "{\n{\"usr\":\"x\"}\n{\"user\":\"bob\"}", []crier.UserID{"bob"}, []string{"line 1:", `line 2: json: unknown field "usr"`}, ""},
-		"another ending": {"a.txt", "x", nil, nil, "neither"},
-	} {
-		rows, bad, err := parseRows(c.file, []byte(c.text))
-		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
-			t.Errorf("%s: %v", name, err)
-		}
-		var users []crier.UserID
-		for _, r := range rows {
-			users = append(users, r.User)
-		}
-		if !reflect.DeepEqual(users, c.users) || len(bad) != len(c.bad) {
-			t.Errorf("%s: %v, bad %v", name, users, bad)
-			continue
-		}
-		for i := range bad {
-			if !strings.HasPrefix(bad[i], c.bad[i]) {
-				t.Errorf("%s: %q, want %q", name, bad[i], c.bad[i])
-			}
-		}
-	}
-	rows, _, err := parseRows("a.csv", []byte("user,nick,face_url,tags,city,level\nann,Ann,f,x|y,Shenzhen,\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := row{line: 2, User: "ann", Nick: "Ann", Face: "f", Tags: []string{"x", "y"}, Attrs: map[string]string{"city": "Shenzhen"}}
-	if !reflect.DeepEqual(rows[0], want) {
-		t.Errorf("%+v", rows[0])
-	}
-}
 
 // An import goes on where it was, but only with the same content.
 func TestImportIsResumed(t *testing.T) {
@@ -76,17 +30,25 @@ func TestImportIsResumed(t *testing.T) {
 		}
 	}
 	write(file, "user\nann\nbob\n")
-	first, err := openImport(file, false, new(bytes.Buffer))
-	if err != nil || first.progress.Rows != 0 {
-		t.Fatalf("%+v, %v", first, err)
+	check := func(file string) progress {
+		t.Helper()
+		i := &accountImport{file: file, errs: new(bytes.Buffer)}
+		if err := i.check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return i.progress
 	}
-	write(first.progressFile(), `{"sha256":"`+first.progress.Hash+`","rows":1,"accounts":1}`)
-	if again, err := openImport(file, false, new(bytes.Buffer)); err != nil || again.progress.Rows != 1 {
-		t.Errorf("%+v, %v", again.progress, err)
+	first := check(file)
+	if first.Rows != 0 || first.Hash == "" {
+		t.Fatalf("%+v", first)
+	}
+	write(file+".crier-progress", `{"sha256":"`+first.Hash+`","rows":1,"accounts":1}`)
+	if again := check(file); again.Rows != 1 || again.Accounts != 1 {
+		t.Errorf("%+v", again)
 	}
 	write(file, "user\nann\nbob\ncai\n")
-	if other, err := openImport(file, false, new(bytes.Buffer)); err != nil || other.progress.Rows != 0 {
-		t.Errorf("another content: %+v, %v", other.progress, err)
+	if other := check(file); other.Rows != 0 {
+		t.Errorf("another content: %+v", other)
 	}
 }
 
@@ -165,15 +127,12 @@ func TestImportSideBySide(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	first, err := openImport(file, false, new(bytes.Buffer))
-	if err != nil {
-		t.Fatal(err)
-	}
+	first := &accountImport{file: file, errs: new(bytes.Buffer)}
 	if err := first.run(t.Context(), refusing); err == nil || !strings.Contains(err.Error(), "rows from line 502") {
 		t.Fatalf("%v", err)
 	}
-	second, err := openImport(file, false, new(bytes.Buffer))
-	if err != nil || second.progress.Rows > bad/importBatch*importBatch || second.progress.Rows != first.progress.Rows {
+	second := &accountImport{file: file, errs: new(bytes.Buffer)}
+	if err := second.check(t.Context()); err != nil || second.progress.Rows > bad/importBatch*importBatch || second.progress.Rows != first.progress.Rows {
 		t.Fatalf("%+v, %v", second.progress, err)
 	}
 	has := func(row int) bool {
@@ -191,7 +150,7 @@ func TestImportSideBySide(t *testing.T) {
 	if err := second.run(stopped, taking); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped before it began: %v", err)
 	}
-	err = second.run(t.Context(), taking)
+	err := second.run(t.Context(), taking)
 	mu.Lock()
 	defer mu.Unlock()
 	if err != nil || len(imported) != rows || second.progress.Accounts != rows {

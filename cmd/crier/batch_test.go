@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -32,7 +33,7 @@ type fakeAccount struct {
 }
 
 // fakeApp answers the calls of an import as a server does, without sockets, so that the time of a test can be fake.
-// It refuses the tags of accounts called full, attributes but city, and nicknames as the server does.
+// It refuses the tags of accounts called full, attributes without a name, and nicknames as the server does.
 type fakeApp struct {
 	limit rate.Limit // calls a second of a command; 0 is unlimited
 	fault crier.Code // that im_add_tag answers, late, for the account "faulty"
@@ -41,10 +42,14 @@ type fakeApp struct {
 	limiters map[string]*rate.Limiter
 	calls    map[string]int // that were not over the limit
 	accounts map[string]fakeAccount
+	names    map[string]string // of attributes, by slot
 }
 
 func newFakeApp() *fakeApp {
-	return &fakeApp{limiters: make(map[string]*rate.Limiter), calls: make(map[string]int), accounts: make(map[string]fakeAccount)}
+	return &fakeApp{
+		limiters: make(map[string]*rate.Limiter), calls: make(map[string]int), accounts: make(map[string]fakeAccount),
+		names: map[string]string{"0": "city"},
+	}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -71,9 +76,10 @@ func (a *fakeApp) RoundTrip(r *http.Request) (*http.Response, error) {
 		err = crier.Errorf(a.fault, "a fault")
 	default:
 		a.calls[command]++
+		maps.Copy(a.names, body.AttrNames)
 		err = a.apply(slices.Concat(body.AccountList, body.UserTags, body.UserAttrs))
 	}
-	answer := map[string]any{"ActionStatus": "OK", "ErrorCode": 0, "ErrorInfo": "", "AttrNames": map[string]string{"0": "city"}}
+	answer := map[string]any{"ActionStatus": "OK", "ErrorCode": 0, "ErrorInfo": "", "AttrNames": a.names}
 	if err != nil {
 		answer["ActionStatus"], answer["ErrorCode"], answer["ErrorInfo"] = "FAIL", err.Code, err.Info
 	}
@@ -90,7 +96,10 @@ type fakeEntry struct {
 	Attrs                    map[string]string
 }
 
-type fakeBody struct{ AccountList, UserTags, UserAttrs []fakeEntry }
+type fakeBody struct {
+	AccountList, UserTags, UserAttrs []fakeEntry
+	AttrNames                        map[string]string
+}
 
 // apply applies a call, or changes nothing and says why.
 func (a *fakeApp) apply(list []fakeEntry) *crier.Error {
@@ -100,8 +109,11 @@ func (a *fakeApp) apply(list []fakeEntry) *crier.Error {
 			return crier.Errorf(crier.CodeBadParameter, "Nick is too long")
 		case len(e.Tags) > 0 && strings.HasPrefix(e.To_Account, "full"):
 			return crier.Errorf(crier.CodeAccountTagsFull, "account %s is full", e.To_Account)
-		case len(e.Attrs) > 0 && e.Attrs["city"] == "":
-			return crier.Errorf(crier.CodeBadAttr, "no such attribute")
+		}
+		for name := range e.Attrs {
+			if !slices.Contains(slices.Collect(maps.Values(a.names)), name) {
+				return crier.Errorf(crier.CodeBadAttr, "no such attribute")
+			}
 		}
 		if _, ok := a.accounts[e.To_Account]; e.To_Account != "" && !ok {
 			return crier.Errorf(crier.CodeUnknownAccount, "account %s does not exist", e.To_Account)
@@ -132,10 +144,7 @@ func (a *fakeApp) client(t *testing.T) *client.Client {
 func (a *fakeApp) imports(t *testing.T, file string, stopOnBad bool) (p progress, said string, err error) {
 	t.Helper()
 	var errs bytes.Buffer
-	i, err := openImport(file, stopOnBad, &errs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	i := &accountImport{file: file, stopOnBad: stopOnBad, errs: &errs}
 	err = i.run(t.Context(), a.client(t))
 	return i.progress, errs.String(), err
 }
@@ -292,14 +301,29 @@ func TestImportIsStoppedWhileItWaits(t *testing.T) {
 		app := newFakeApp()
 		app.limit = 1
 		app.limiters["multiaccount_import"] = rate.NewLimiter(0, 0)
-		i, err := openImport(file, false, new(bytes.Buffer))
-		if err != nil {
-			t.Fatal(err)
-		}
+		i := &accountImport{file: file, errs: new(bytes.Buffer)}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		if err := i.run(ctx, app.client(t)); !errors.Is(err, context.DeadlineExceeded) || i.progress.Rows != 0 {
 			t.Errorf("%v, %+v", err, i.progress)
+		}
+	})
+}
+
+// One that is stopped while calls are under way says how far it is.
+func TestImportIsStopped(t *testing.T) {
+	t.Parallel()
+	file := mixedRows(t)
+	synctest.Test(t, func(t *testing.T) {
+		app := newFakeApp()
+		app.fault = crier.CodeInternal
+		var errs bytes.Buffer
+		i := &accountImport{file: file, errs: &errs}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		err := i.run(ctx, app.client(t))
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.HasSuffix(errs.String(), "stopped after row 200 of 250: the same command goes on from there\n") {
+			t.Errorf("%v\n%s", err, errs.String())
 		}
 	})
 }
@@ -314,11 +338,60 @@ func TestImportStopsAtARefusedRow(t *testing.T) {
 	}
 }
 
-// A column that is no attribute of the app is wrong in each row: it is not looked for row by row.
+// A column that is no attribute of the app is wrong in each row: it is not looked for row by row. Nothing is imported, unless the app is to have it.
 func TestImportOfAnUnknownColumn(t *testing.T) {
 	t.Parallel()
-	app, file := newFakeApp(), writeFile(t, "users.csv", "user,city,town\nann,Shenzhen,\nbob,,Futian\n")
-	if _, _, err := app.imports(t, file, false); err == nil || !strings.HasPrefix(err.Error(), `line 3: the app has no attribute "town"`) || len(app.accounts) != 0 {
-		t.Errorf("%v, %v", err, app.accounts)
+	app, file := newFakeApp(), writeFile(t, "users.csv", "user,city,town,area\nann,Shenzhen,,\nbob,,Futian,North\n")
+	app.names["2"] = "age"
+	for _, want := range []string{`line 3: the app has no attribute "area": --name-attributes `, `line 3: the app has no attribute "town": `} {
+		if _, _, err := app.imports(t, file, false); err == nil || !strings.HasPrefix(err.Error(), want) || len(app.accounts) != 0 {
+			t.Errorf("%v, %v", err, app.accounts)
+		}
+		app.names["9"] = "area"
+	}
+	delete(app.names, "9")
+	var errs bytes.Buffer
+	i := &accountImport{file: file, nameAttrs: true, errs: &errs}
+	if err := i.run(t.Context(), app.client(t)); err != nil || i.progress.Accounts != 2 || !strings.HasPrefix(errs.String(), "the app has new attributes: area, town\n") {
+		t.Errorf("%v, %+v\n%s", err, i.progress, errs.String())
+	}
+	if want := map[string]string{"0": "city", "1": "area", "2": "age", "3": "town"}; !maps.Equal(app.names, want) {
+		t.Errorf("%v", app.names)
+	}
+}
+
+func TestImportNamesNoMoreAttributesThanAnAppHas(t *testing.T) {
+	t.Parallel()
+	app := newFakeApp()
+	for slot := 1; slot < crier.MaxAttrs-1; slot++ {
+		app.names[fmt.Sprint(slot)] = fmt.Sprint("name", slot)
+	}
+	names := func(text string) error {
+		i := &accountImport{file: writeFile(t, "users.jsonl", text), nameAttrs: true, errs: new(bytes.Buffer)}
+		return i.run(t.Context(), app.client(t))
+	}
+	const want = "the file has 2 attributes that the app has not (a, b), and the app has 9: 10 is the limit"
+	if err := names(`{"user":"ann","attrs":{"a":"1","b":"2"}}`); err == nil || err.Error() != want || len(app.accounts) != 0 || len(app.names) != 9 {
+		t.Errorf("%v, %v, %v", err, app.accounts, app.names)
+	}
+	if err := names(`{"user":"ann","attrs":{"a":"1"}}`); err != nil || len(app.accounts) != 1 || app.names["9"] != "a" {
+		t.Errorf("%v, %v, %v", err, app.accounts, app.names)
+	}
+}
+
+// A file is checked before it is imported, and may be another by then.
+func TestImportOfAFileThatChanges(t *testing.T) {
+	t.Parallel()
+	for _, changed := range []string{"user\nann\n", "user\nann\nbob\ncai\n"} {
+		i := &accountImport{file: writeFile(t, "users.csv", "user\nann\nbob\n"), errs: new(bytes.Buffer)}
+		if err := i.check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(i.file, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := i.importAll(t.Context(), newFakeApp().client(t)); err == nil || !strings.Contains(err.Error(), "has changed meanwhile: of 2 rows ") {
+			t.Errorf("%v", err)
+		}
 	}
 }

@@ -177,25 +177,3 @@ func TestBarIsPlainWithoutTerminal(t *testing.T) {
 		t.Errorf("%q", out.String())
 	}
 }
-
-func TestBadRows(t *testing.T) {
-	t.Parallel()
-	long := strings.Repeat("x", crier.MaxNameBytes+1)
-	for name, c := range map[string]struct {
-		file, text, bad string
-		good            int
-	}{
-		"csv, a quote":          {"a.csv", "user,nick\nann,A\nb\"b,B\ncai,C\n", "line 3: ", 2},
-		"csv, an open quote":    {"a.csv", "user,nick\nann,A\n\"bob,B\ncai,C\n", "line 3: ", 1},
-		"csv, twice":            {"a.csv", "user,tags\nann,x\nbob,\nann,y\n", `line 4: account "ann" stands in line 2 already`, 2},
-		"csv, a long tag":       {"a.csv", "user,tags\nann,x|" + long + "\nbob,\n", "line 2: tag ", 1},
-		"csv, a long value":     {"a.csv", "user,city\nann," + long + "\nbob,\n", `line 2: the value of attribute "city" `, 1},
-		"jsonl, two on a line":  {"a.jsonl", "{\"user\":\"ann\"} {\"user\":\"bob\"}\n{\"user\":\"cai\"}", "line 1: something follows the object", 1},
-		"jsonl, an empty value": {"a.jsonl", "{\"user\":\"ann\",\"attrs\":{\"city\":\"\"}}\n{\"user\":\"bob\"}", `line 1: the value of attribute "city" `, 1},
-	} {
-		rows, bad, err := parseRows(c.file, []byte(c.text))
-		if err != nil || len(rows) != c.good || len(bad) != 1 || !strings.HasPrefix(bad[0], c.bad) {
-			t.Errorf("%s: %d rows, bad %q, %v", name, len(rows), bad, err)
-		}
-	}
-}
