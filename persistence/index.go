@@ -18,9 +18,13 @@ const fewMost = 32
 // the digit of the slot and the value. The text is shared by all partitions.
 type term = unique.Handle[string]
 
-func tagTerm(tag string) term { return unique.Make("t" + tag) }
+const tagMark = 't'
 
-func attrTerm(slot int, value string) term { return unique.Make(string(rune('0'+slot)) + value) }
+func slotMark(slot int) byte { return '0' + byte(slot) }
+
+func tagTerm(tag string) term { return unique.Make(string(tagMark) + tag) }
+
+func attrTerm(slot int, value string) term { return unique.Make(string(slotMark(slot)) + value) }
 
 // posting is the accounts of one term: a sorted slice while they are few, else
 // a bitmap.

@@ -2,7 +2,10 @@ package persistence
 
 import (
 	"fmt"
+	"slices"
+	"unique"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -14,12 +17,35 @@ const (
 	fieldDevices protowire.Number = 9
 )
 
-// load adds an account from its record. It reads the few fields that count
-// straight from the bytes: at start it is called a million times.
-func (x *index) load(record []byte) error {
+// indexLoader makes an index of the records of all accounts, as at start: it gathers the ordinals of each term, and makes a posting of them at the end. To add
+// one after the other to the index takes much longer.
+type indexLoader struct {
+	all, devices []uint32
+	terms        map[string]*[]uint32
+
+	// These are of the record that is being read.
+	found []*[]uint32
+	key   []byte
+}
+
+func newIndexLoader() *indexLoader { return &indexLoader{terms: make(map[string]*[]uint32)} }
+
+// find notes that the account of the record has the term of the text.
+func (l *indexLoader) find(first byte, text []byte) {
+	l.key = append(append(l.key[:0], first), text...)
+	ordinals := l.terms[string(l.key)] // does not copy the key
+	if ordinals == nil {
+		ordinals = new([]uint32)
+		l.terms[string(l.key)] = ordinals
+	}
+	l.found = append(l.found, ordinals)
+}
+
+// add adds an account by its record. It reads the few fields that count straight from the bytes: at start it is called a million times.
+func (l *indexLoader) add(record []byte) error {
 	var ordinal uint32
-	var terms [16]term
-	found, slot, devices := terms[:0], 0, false
+	slot, devices := 0, false
+	l.found = l.found[:0]
 	for b := record; len(b) > 0; {
 		number, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -41,10 +67,10 @@ func (x *index) load(record []byte) error {
 				return fmt.Errorf("text of an account record: %w", protowire.ParseError(n))
 			}
 			if number == fieldTags {
-				found = append(found, tagTerm(string(v)))
+				l.find(tagMark, v)
 			} else {
 				if len(v) > 0 {
-					found = append(found, attrTerm(slot, string(v)))
+					l.find(slotMark(slot), v)
 				}
 				slot++
 			}
@@ -55,12 +81,34 @@ func (x *index) load(record []byte) error {
 		}
 		b = b[n:]
 	}
-	x.all.Add(ordinal)
+	l.all = append(l.all, ordinal)
 	if devices {
-		x.devices.Add(ordinal)
+		l.devices = append(l.devices, ordinal)
 	}
-	for _, t := range found {
-		x.add(t, ordinal)
+	for _, ordinals := range l.found {
+		*ordinals = append(*ordinals, ordinal)
 	}
 	return nil
+}
+
+// index returns the index of what was added.
+func (l *indexLoader) index() *index {
+	x := newIndex()
+	x.all.AddMany(sorted(l.all))
+	x.devices.AddMany(sorted(l.devices))
+	for text, ordinals := range l.terms {
+		p := posting{few: slices.Compact(sorted(*ordinals))} // a record might name a tag twice
+		if len(p.few) > fewMost {
+			p = posting{many: roaring.BitmapOf(p.few...)}
+		} else {
+			p.few = append(make([]uint32, 0, len(p.few)), p.few...) // exact, as posting.with has it
+		}
+		x.postings[unique.Make(text)] = p
+	}
+	return x
+}
+
+func sorted(ordinals []uint32) []uint32 {
+	slices.Sort(ordinals)
+	return ordinals
 }

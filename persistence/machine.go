@@ -82,11 +82,13 @@ func (m *Machine) reload() error {
 		if err := m.loadOrigins(txn); err != nil {
 			return fmt.Errorf("load partition %s: %w", m.group, err)
 		}
+		if err := m.loadAccounts(txn); err != nil {
+			return fmt.Errorf("load the accounts of partition %s: %w", m.group, err)
+		}
 		for _, step := range []struct {
 			kind byte
 			take func(k, v []byte) error
 		}{
-			{kindAccount, m.loadAccount},
 			{kindOrdinal, func(k, v []byte) error { m.app(keyApp(k)).next = binary.BigEndian.Uint32(v); return nil }},
 			{kindSeq, func(k, v []byte) (err error) { m.app(keyApp(k)).seq, err = decodeUint64(v); return err }},
 			{kindExpires, m.loadMail},
@@ -113,7 +115,7 @@ func (m *Machine) reload() error {
 // scan calls take with every key under the prefix, in order. Neither key nor
 // value may be kept.
 func scan(txn *badger.Txn, prefix []byte, take func(k, v []byte) error) error {
-	it := txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 100, Prefix: prefix})
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix}) // to prefetch a value, which stands with its key, would take a goroutine
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
 		if err := it.Item().Value(func(v []byte) error { return take(it.Item().Key(), v) }); err != nil {
@@ -132,8 +134,22 @@ func (m *Machine) app(id crier.AppID) *appState {
 	return a
 }
 
-func (m *Machine) loadAccount(k, v []byte) error {
-	return m.app(keyApp(k)).index.load(v)
+// loadAccounts makes the index of each app.
+func (m *Machine) loadAccounts(txn *badger.Txn) error {
+	loaders := make(map[crier.AppID]*indexLoader)
+	err := scan(txn, m.keys.kind(kindAccount), func(k, v []byte) error {
+		id := keyApp(k)
+		l := loaders[id]
+		if l == nil {
+			l = newIndexLoader()
+			loaders[id] = l
+		}
+		return l.add(v)
+	})
+	for id, l := range loaders {
+		m.app(id).index = l.index()
+	}
+	return err
 }
 
 // remainAsMatched marks a record of kindExpires: who has the campaign coming are those who matched, but for the chunks of kindRemaining. Without

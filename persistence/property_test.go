@@ -444,6 +444,6 @@ func FuzzWire(f *testing.F) {
 		if proto.Unmarshal(data, &a) == nil {
 			_ = wire.FromAccount(wire.ToAccount(1, &a))
 		}
-		_ = newIndex().load(data)
+		_ = newIndexLoader().add(data)
 	})
 }
