@@ -76,7 +76,8 @@ func (n *Node) form(ctx context.Context) (forming bool, err error) {
 	} else {
 		n.log.Info("this node joins a cluster that others have formed")
 	}
-	return forming, n.gossip.formed(n.members)
+	n.gossip.formed(n.members)
+	return forming, nil
 }
 
 // formers returns the nodes that form the cluster, or have formed it; none while they are not all there.

@@ -30,8 +30,6 @@ const (
 	leaveTimeout = time.Second
 	// refusalEvery is how often at most a warning about strangers is repeated.
 	refusalEvery = time.Minute
-	// updateTimeout bounds how long news about the node itself wait to be sent.
-	updateTimeout = time.Second
 )
 
 var (
@@ -171,12 +169,13 @@ func (g *gossip) NodeMeta(limit int) []byte {
 	return meta
 }
 
-// formed tells others which nodes formed the cluster.
-func (g *gossip) formed(members []string) error {
+// formed tells others which nodes formed the cluster. It does not wait until they know: memberlist sends the news several times, once a tick, and takes the longer
+// the more nodes there are and the more there is to say. That it takes longer than it may wait is its only error.
+func (g *gossip) formed(members []string) {
 	g.mu.Lock()
 	g.self.Formed = members
 	g.mu.Unlock()
-	return g.list.UpdateNode(updateTimeout)
+	_ = g.list.UpdateNode(time.Nanosecond)
 }
 
 // NotifyMsg is memberlist's. Who hears news tells them too: memberlist sends a message a few times, to nodes that it draws, and some may
