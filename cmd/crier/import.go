@@ -94,12 +94,12 @@ func (i *accountImport) check(ctx context.Context) error {
 	say := func(line string) { fmt.Fprintln(i.errs, line) }
 	show := func() {}
 	if info.Size() >= checkShown {
-		bar := newBar(i.errs, "checking, bytes")
+		bar := newBar(i.errs, "checking, MB")
 		defer bar.finish()
 		say = bar.say
 		show = func() {
 			at, _ := f.Seek(0, io.SeekCurrent)
-			bar.set(at, info.Size())
+			bar.set(at>>20, info.Size()>>20)
 		}
 	}
 	hash := sha256.New()
