@@ -18,8 +18,10 @@ const fewMost = 32
 // the digit of the slot and the value. The text is shared by all partitions.
 type term = unique.Handle[string]
 
+// tagMark is the first byte of the term of a tag.
 const tagMark = 't'
 
+// slotMark is the first byte of the terms of an attribute.
 func slotMark(slot int) byte { return '0' + byte(slot) }
 
 func tagTerm(tag string) term { return unique.Make(string(tagMark) + tag) }
