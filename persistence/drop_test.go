@@ -175,16 +175,7 @@ func TestARestoreIsEndedByTheNextStart(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
 	fill(t, s)
-	sink, err := s.SnapshotStore(0).Create(raft.SnapshotVersionMax, 90, 3, raft.Configuration{}, 8, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := sink.Write(stream); err != nil {
-		t.Fatal(err)
-	}
-	if err := sink.Close(); err != nil {
-		t.Fatal(err)
-	}
+	spool(t, s, 0, stream, raft.SnapshotMeta{Index: 90, Term: 3, ConfigurationIndex: 8})
 	b := s.base(0)
 	mark := new(batch)
 	mark.set(b.keys.kind(kindRestoring), nil)

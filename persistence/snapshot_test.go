@@ -34,6 +34,22 @@ func snapshot(t testing.TB, s *Store, p crier.PartitionID) []byte {
 	return out.Bytes()
 }
 
+// spool has a node take the stream of a group for a snapshot that comes, and returns its id.
+func spool(t testing.TB, s *Store, p crier.PartitionID, stream []byte, m raft.SnapshotMeta) string {
+	t.Helper()
+	sink, err := s.SnapshotStore(p).Create(raft.SnapshotVersionMax, m.Index, m.Term, m.Configuration, m.ConfigurationIndex, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sink.Write(stream); err != nil {
+		t.Fatal(err)
+	}
+	if err := sink.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return sink.ID()
+}
+
 // receive installs a stream as raft does with one that another node sends, or an operator; the meta of the stream says as of when.
 func receive(t testing.TB, s *Store, p crier.PartitionID, stream []byte) error {
 	t.Helper()
@@ -48,18 +64,8 @@ func receive(t testing.TB, s *Store, p crier.PartitionID, stream []byte) error {
 	if len(meta.GetConfiguration()) > 0 {
 		servers = raft.DecodeConfiguration(meta.GetConfiguration())
 	}
-	snapshots := s.SnapshotStore(p)
-	sink, err := snapshots.Create(raft.SnapshotVersionMax, meta.GetIndex(), meta.GetTerm(), servers, meta.GetConfigurationIndex(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := sink.Write(stream); err != nil {
-		t.Fatal(err)
-	}
-	if err := sink.Close(); err != nil {
-		t.Fatal(err)
-	}
-	_, source, err := snapshots.Open(sink.ID())
+	id := spool(t, s, p, stream, raft.SnapshotMeta{Index: meta.GetIndex(), Term: meta.GetTerm(), Configuration: servers, ConfigurationIndex: meta.GetConfigurationIndex()})
+	_, source, err := s.SnapshotStore(p).Open(id)
 	if err != nil {
 		t.Fatal(err)
 	}
